@@ -1,0 +1,84 @@
+"""The record that travels with a request: each stage writes its own fields, the access line reads them all. Data only.
+
+It lives in the WSGI environ under `KEY`, because the environ outlives Flask's request context: the last byte of a
+streamed answer leaves after Flask has forgotten the request.
+"""
+
+from dataclasses import dataclass, field
+from time import monotonic, time
+from typing import Any
+
+KEY = "hokusai.scope"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whom a key belongs to, as the auth service or the local key file says."""
+
+    user_id: str
+    key_id: str
+    scopes: frozenset[str] = frozenset()
+    rate_limit_per_hour: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of the route table: what a method on a path means in MLflow's terms, and what it takes to do it."""
+
+    method: str
+    path: str
+    family: str
+    action: str
+    access: str
+    moves_with_prefix: bool
+
+
+@dataclass(slots=True)
+class RequestScope:
+    """One request, from the edge to the access line. Times are seconds of the monotonic clock."""
+
+    request_id: str
+    method: str
+    target: str  # as the client sent it, query included: never logged
+    client_ip: str
+    trace_id: str = ""
+    user_agent: str = ""
+    begun: float = field(default_factory=monotonic)
+    begun_at: float = field(default_factory=time)  # wall clock, for the log's timestamp
+
+    mount: str = ""
+    rest: str = ""  # the path behind the mount, still percent-encoded
+    route: Route | None = None
+    family: str = ""
+    action: str = ""
+    principal: Principal | None = None
+    auth_seconds: float | None = None
+
+    upstream_path: str = ""
+    target_url: str = ""
+    attempts: int = 0
+    upstream_status: int | None = None
+    upstream_seconds: float | None = None  # until MLflow's status line and headers were there
+
+    first_byte: float | None = None
+    bytes_in: int = 0
+    outcome: str = ""
+    error_code: str = ""
+    error_kind: str = ""
+    finished: bool = False  # the whole answer was handed over; what else it means when this stays False: a client gone
+
+    @property
+    def path(self) -> str:
+        """The path as it came in, without the query."""
+        return self.target.partition("?")[0]
+
+    @property
+    def suffix(self) -> str:
+        """The query with its question mark, exactly as it came in; empty when there was no question mark."""
+        return self.target[len(self.path) :]
+
+
+def of(environ: dict[str, Any]) -> RequestScope:
+    """The scope of the request that `environ` belongs to. The edge always opens one."""
+    scope: RequestScope = environ[KEY]
+    return scope

@@ -1,0 +1,254 @@
+"""What the proxy is told by its environment: read here, once, and nowhere else.
+
+`Settings.from_env` takes a mapping and gives a frozen `Settings`, or raises one `ConfigError` that names every
+fault at once: an operator who fixes faults one restart at a time is an operator with an outage.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+from app.upstream_url import Base, parse_base, self_loop
+
+PUBLIC_HOSTS = "registry.hokus.ai,registry.hokusai.ai,api.hokus.ai,auth.hokus.ai"
+SERVICE_IDS = ("platform", "website", "prediction")  # what the auth service knows; an unknown one refuses every key
+MEBIBYTE = 1024 * 1024
+TRUE = frozenset({"true", "1", "yes", "on"})
+FALSE = frozenset({"false", "0", "no", "off"})
+
+
+class ConfigError(Exception):
+    """The environment does not describe a proxy that could work. `faults` holds one sentence for each reason."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("The proxy is not configured correctly:\n" + "\n".join(f"  - {fault}" for fault in faults))
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds. A transfer that makes progress is never cut: each of these bounds one wait, not a whole request."""
+
+    connect: float
+    write: float
+    read: float
+    artifact_read: float
+
+
+@dataclass(frozen=True)
+class UpstreamSettings:
+    """Where MLflow is, and how it is spoken to."""
+
+    base: Base
+    style: Literal["api", "ajax-api"]
+    timeouts: Timeouts
+    auth: Literal["strip", "forward", "replace"]
+    authorization: str = field(repr=False)
+    ca_bundle: str
+    client_cert: str
+    client_key: str
+    pool_size: int
+
+
+@dataclass(frozen=True)
+class AuthSettings:
+    """Who vouches for a key: the auth service when `service_url` is set, else the local key file."""
+
+    service_url: str
+    service_id: str
+    timeout: float
+    keys_path: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be configured. See docs/configuration.md for the meaning of each variable."""
+
+    upstream: UpstreamSettings
+    auth: AuthSettings
+    host: str
+    port: int
+    workers: int
+    trusted_hops: int
+    alb_idle_timeout: float
+    serve_artifacts: bool
+    artifacts_disabled_status: int
+    max_json_body: int
+    debug: bool
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read `environ` (usually `os.environ`). Raises `ConfigError` with all the faults found."""
+        settings, reader = read(environ)
+        if reader.faults:
+            raise ConfigError(reader.faults)
+        return settings
+
+
+def read(environ: Mapping[str, str]) -> tuple[Settings, "Reader"]:
+    """Build the settings and keep the reader, which knows the faults and every variable that was asked for."""
+    reader = Reader(environ)
+    host, port = reader.text("API_HOST", "127.0.0.1"), reader.number("API_PORT", 8001, 0)
+    settings = Settings(
+        upstream=_upstream(reader, port),
+        auth=_auth(reader),
+        host=host,
+        port=port,
+        workers=reader.number("WEB_CONCURRENCY", 2, 1),
+        trusted_hops=reader.number("TRUSTED_PROXY_HOPS", 1, 0),
+        alb_idle_timeout=reader.seconds("ALB_IDLE_TIMEOUT_SECONDS", 60),
+        serve_artifacts=reader.flag("MLFLOW_SERVE_ARTIFACTS", True),
+        artifacts_disabled_status=int(reader.choice("ARTIFACTS_DISABLED_STATUS", "503", ("503", "501"))),
+        max_json_body=reader.number("MAX_JSON_BODY_BYTES", 32 * MEBIBYTE, 1),
+        debug=reader.flag("MLFLOW_PROXY_DEBUG", False),
+    )
+    return settings, reader
+
+
+def _upstream(reader: "Reader", own_port: int) -> UpstreamSettings:
+    base, public = _upstream_base(reader, own_port)
+    style = reader.choice("MLFLOW_API_STYLE", "auto", ("auto", "api", "ajax-api"))
+    if style == "auto":  # only the public hosts serve their REST API under /ajax-api/ alone
+        style = "ajax-api" if base.host in public else "api"
+    auth = reader.choice("MLFLOW_UPSTREAM_AUTH", "strip", ("strip", "forward", "replace"))
+    authorization = reader.secret("MLFLOW_UPSTREAM_AUTHORIZATION")
+    if (auth == "replace") != bool(authorization):
+        reader.fault(
+            "MLFLOW_UPSTREAM_AUTH=replace and MLFLOW_UPSTREAM_AUTHORIZATION belong together: set both or none."
+        )
+    cert, key = reader.file("MLFLOW_CLIENT_CERT_PATH"), reader.file("MLFLOW_CLIENT_KEY_PATH")
+    if bool(cert) != bool(key):
+        reader.fault("MLFLOW_CLIENT_CERT_PATH and MLFLOW_CLIENT_KEY_PATH belong together: set both or none.")
+    return UpstreamSettings(
+        base=base,
+        style=cast(Literal["api", "ajax-api"], style),
+        timeouts=_timeouts(reader),
+        auth=cast(Literal["strip", "forward", "replace"], auth),
+        authorization=authorization,
+        ca_bundle=reader.file("MLFLOW_CA_BUNDLE_PATH"),
+        client_cert=cert,
+        client_key=key,
+        pool_size=reader.number("UPSTREAM_POOL_SIZE", 64, 1),
+    )
+
+
+def _timeouts(reader: "Reader") -> Timeouts:
+    return Timeouts(
+        connect=reader.seconds("CONNECT_TIMEOUT_SECONDS", 3),
+        write=reader.seconds("WRITE_TIMEOUT_SECONDS", 60),
+        # Below the MLflow client's own 120 s (MLFLOW_HTTP_REQUEST_TIMEOUT), so that it sees our 504 and its reason.
+        read=reader.seconds("READ_TIMEOUT_SECONDS", 110),
+        # MLflow copies a whole object to or from S3 between the last byte in and the first byte out.
+        artifact_read=reader.seconds("ARTIFACT_READ_TIMEOUT_SECONDS", 900),
+    )
+
+
+def _upstream_base(reader: "Reader", own_port: int) -> tuple[Base, frozenset[str]]:
+    public = frozenset(h.strip().lower() for h in reader.text("PUBLIC_HOSTS", PUBLIC_HOSTS).split(",") if h.strip())
+    allow_public = reader.flag("MLFLOW_ALLOW_PUBLIC_UPSTREAM", False)
+    url = reader.text("MLFLOW_SERVER_URL", "") or reader.text("MLFLOW_TRACKING_URI", "")
+    if not url:
+        reader.fault("MLFLOW_SERVER_URL is not set: say where the internal MLflow is, e.g. http://mlflow.internal:5000")
+        return Base("http", "mlflow.invalid", 80, ""), public
+    try:
+        base = parse_base(url)
+    except ValueError as error:
+        reader.fault(f"MLFLOW_SERVER_URL {error}")
+        return Base("http", "mlflow.invalid", 80, ""), public
+    looped = self_loop(base, own_port, frozenset() if allow_public else public)
+    if looped:
+        reader.fault(f"MLFLOW_SERVER_URL {looped}")
+    return base, public
+
+
+def _auth(reader: "Reader") -> AuthSettings:
+    url = reader.text("HOKUSAI_AUTH_SERVICE_URL", "") or reader.text("AUTH_SERVICE_URL", "")
+    keys_path = reader.text("LOCAL_KEYS_PATH", "")
+    if not url and not keys_path:
+        reader.fault(
+            "Nobody can vouch for a key: set HOKUSAI_AUTH_SERVICE_URL to ask the auth service, "
+            "or LOCAL_KEYS_PATH to keep keys in a local file (`flask --app wsgi keys add --user NAME`)."
+        )
+    if url and keys_path:
+        reader.fault("HOKUSAI_AUTH_SERVICE_URL and LOCAL_KEYS_PATH are both set: keys have one source, choose it.")
+    if url:
+        try:
+            parse_base(url)
+        except ValueError as error:
+            reader.fault(f"HOKUSAI_AUTH_SERVICE_URL {error}")
+    return AuthSettings(
+        service_url=url.rstrip("/").removesuffix("/api"),
+        service_id=reader.choice("AUTH_SERVICE_ID", "platform", SERVICE_IDS),
+        timeout=reader.seconds("AUTH_TIMEOUT_SECONDS", 5),
+        keys_path=keys_path,
+    )
+
+
+class Reader:
+    """Takes variables from a mapping, with a default each, and collects what is wrong instead of raising."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.faults: list[str] = []
+        self.defaults: dict[str, str] = {}  # every variable asked for; docs/configuration.md is tested against it
+
+    def fault(self, sentence: str) -> None:
+        """Note a fault; a sentence that names the variable and says what to do."""
+        self.faults.append(sentence)
+
+    def text(self, name: str, default: str) -> str:
+        """The variable's text without surrounding space; an empty variable counts as one that is not set."""
+        self.defaults[name] = default
+        return self.environ.get(name, "").strip() or default
+
+    def flag(self, name: str, default: bool) -> bool:
+        """`true` or `false`, in any case; also 1/0, yes/no, on/off."""
+        given = self.text(name, str(default).lower()).lower()
+        if given not in TRUE | FALSE:
+            self.fault(f"{name} must be true or false, not {given!r}.")
+        return given in TRUE
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        """One of `allowed`."""
+        given = self.text(name, default)
+        if given not in allowed:
+            self.fault(f"{name} must be one of {', '.join(allowed)}, not {given!r}.")
+            return default
+        return given
+
+    def number(self, name: str, default: int, least: int) -> int:
+        """A whole number, at least `least`."""
+        given = self.text(name, str(default))
+        if not given.isdecimal() or int(given) < least:
+            self.fault(f"{name} must be a whole number of at least {least}, not {given!r}.")
+            return default
+        return int(given)
+
+    def seconds(self, name: str, default: int) -> float:
+        """A time in seconds above zero; fractions are allowed."""
+        given = self.text(name, str(default))
+        try:
+            value = float(given)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < math.inf:
+            self.fault(f"{name} must be a time in seconds above zero, not {given!r}.")
+            return float(default)
+        return value
+
+    def file(self, name: str) -> str:
+        """The path of a file that must be readable when it is given."""
+        path = self.text(name, "")
+        if path and not os.access(path, os.R_OK):
+            self.fault(f"{name} names a file that cannot be read.")
+        return path
+
+    def secret(self, name: str) -> str:
+        """The variable's text, or the content of the file that `NAME_FILE` names. Never part of a fault's text."""
+        given, path = self.text(name, ""), self.file(f"{name}_FILE")
+        if given and path:
+            self.fault(f"{name} and {name}_FILE are both set: choose one.")
+        return given or (Path(path).read_text().strip() if path and os.access(path, os.R_OK) else "")

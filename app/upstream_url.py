@@ -1,0 +1,67 @@
+"""The address of an upstream as four plain parts, and the check that it does not lead back to ourselves. Pure."""
+
+import ipaddress
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+
+class Base(NamedTuple):
+    """Where an upstream is. `prefix` is the static prefix that its paths carry, without a slash at the end."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str
+
+    @property
+    def authority(self) -> str:
+        """`host` or `host:port` as in a Host header (RFC 9110 section 7.2): no default port, IPv6 in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _default_port(self.scheme) else f"{host}:{self.port}"
+
+    @property
+    def origin(self) -> str:
+        """`scheme://authority`, for connecting and for internal logs; never for an answer."""
+        return f"{self.scheme}://{self.authority}"
+
+
+def parse_base(url: str) -> Base:
+    """Split an http(s) URL. Raises `ValueError` with the rest of a sentence that begins with the variable's name."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("has a port that is no number between 0 and 65535.") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL that begins with http:// or https:// and a host.")
+    if parts.username or parts.password:
+        raise ValueError("must not hold a user or password; use MLFLOW_UPSTREAM_AUTH=replace for a service credential.")
+    if parts.query or parts.fragment:
+        raise ValueError("must not hold a query or a fragment.")
+    return Base(parts.scheme, parts.hostname.lower(), port or _default_port(parts.scheme), parts.path.rstrip("/"))
+
+
+def self_loop(base: Base, own_port: int, public_hosts: frozenset[str]) -> str:
+    """Why `base` leads back to this proxy, as the rest of a sentence; empty when it does not."""
+    if base.host in public_hosts:
+        return (
+            f"points to {base.host}, a public host of ours: every request would come back to this proxy through the "
+            "load balancer, for ever. Name the internal MLflow instead, e.g. "
+            "http://mlflow.hokusai-development.local:5000, or set MLFLOW_ALLOW_PUBLIC_UPSTREAM=true if this proxy runs "
+            "elsewhere and means the public one."
+        )
+    if base.port == own_port and _is_this_machine(base.host):
+        return f"points to port {own_port} of this machine, where this proxy itself listens (API_PORT)."
+    return ""
+
+
+def _default_port(scheme: str) -> int:
+    return 443 if scheme == "https" else 80
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return address.is_loopback or address.is_unspecified
