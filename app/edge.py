@@ -1,0 +1,180 @@
+"""What comes from the load balancer: who is calling, under which id, and nothing whose meaning is in doubt.
+
+The edge is WSGI middleware around Flask. It opens the request's scope, refuses what is malformed before anything else
+looks at it, and gives every answer its X-Request-ID. Behind it `PATH_INFO` is the path as it was sent, percent-encoded:
+what is decided on is what is forwarded.
+"""
+
+import ipaddress
+import re
+import uuid
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from app import scope as scopes
+from app.errors import BadRequest, MethodNotAllowed, ProxyError, render
+from app.scope import RequestScope
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+VERSIONS = ("HTTP/1.0", "HTTP/1.1")
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")  # RFC 9110 section 7.2
+PRINTABLE = re.compile(r"[\x21-\x7e]+")
+BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+DOT_SEGMENT = re.compile(rb"(^|/)\.{1,2}(;[^/]*)?(/|$)")
+CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+TRACE_ROOT = re.compile(r"Root=([^;,\s]{1,128})")
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context section 3.2
+
+# MLflow decodes a path up to ten times before it looks for dots in it (mlflow/utils/uri.py, _decode).
+MOST_DECODINGS = 10
+
+
+class Edge:
+    """WSGI middleware. `trusted_hops` is the number of proxies of ours that appended to X-Forwarded-For."""
+
+    def __init__(self, app: "WSGIApplication", trusted_hops: int) -> None:
+        self.app = app
+        self.trusted_hops = trusted_hops
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        scope = environ[scopes.KEY] = open_scope(environ, self.trusted_hops)
+
+        def respond(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            return start_response(status, [*headers, ("X-Request-ID", scope.request_id)], exc_info)
+
+        try:
+            refuse_malformed(scope.target, environ)
+        except ProxyError as error:
+            status, headers, body = render(error, scope)
+            respond(status, headers)
+            return Finishing([] if scope.method == "HEAD" else [body], scope)
+        environ["PATH_INFO"], environ["SCRIPT_NAME"] = scope.path, ""
+        return Finishing(self.app(environ, respond), scope)
+
+
+class Finishing:
+    """An answer's blocks, which says in the scope that the last of them was taken."""
+
+    def __init__(self, blocks: Iterable[bytes], scope: RequestScope) -> None:
+        self._blocks = blocks
+        self._iterator = iter(blocks)
+        self._scope = scope
+
+    def __iter__(self) -> "Finishing":
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            self._scope.finished = True
+            raise
+
+    def close(self) -> None:
+        """Close what is inside, as WSGI asks (PEP 3333)."""
+        close = getattr(self._blocks, "close", None)
+        if close is not None:
+            close()
+
+
+def open_scope(environ: "WSGIEnvironment", trusted_hops: int) -> RequestScope:
+    """Begin the record of a request. Gives a scope even for a request that is about to be refused."""
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    return RequestScope(
+        request_id=given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex,
+        method=environ["REQUEST_METHOD"],
+        target=environ.get("RAW_URI") or _target(environ),
+        client_ip=client_address(environ.get("HTTP_X_FORWARDED_FOR", ""), environ.get("REMOTE_ADDR", ""), trusted_hops),
+        trace_id=trace_id(environ.get("HTTP_TRACEPARENT", ""), environ.get("HTTP_X_AMZN_TRACE_ID", "")),
+        user_agent=environ.get("HTTP_USER_AGENT", "")[:200],
+    )
+
+
+def _target(environ: "WSGIEnvironment") -> str:
+    # Werkzeug's test client and development server call it REQUEST_URI.
+    return str(environ.get("REQUEST_URI") or environ.get("PATH_INFO", ""))
+
+
+def client_address(forwarded_for: str, peer: str, trusted_hops: int) -> str:
+    """The address of the client: as many entries from the right as there are proxies of ours, else the peer's.
+
+    Only proxies of ours append on the right, so what a client writes there itself never counts. An entry that is no
+    address gives the peer: a crafted header can hide a client behind our load balancer's address, not behind another's.
+    """
+    entries = forwarded_for.rsplit(",", trusted_hops)[-trusted_hops:] if trusted_hops else []
+    if len(entries) < trusted_hops or not entries:
+        return peer
+    try:
+        return str(ipaddress.ip_address(entries[0].strip()))
+    except ValueError:
+        return peer
+
+
+def trace_id(traceparent: str, amzn: str) -> str:
+    """The id that ties our line to the load balancer's and to a trace: W3C first, then X-Amzn-Trace-Id's Root."""
+    match = TRACEPARENT.fullmatch(traceparent) or TRACE_ROOT.search(amzn)
+    return match.group(1) if match else ""
+
+
+def refuse_malformed(target: str, environ: "WSGIEnvironment") -> None:
+    """Raise BadRequest (or MethodNotAllowed) for a request that could mean something else to MLflow than to us."""
+    if environ["REQUEST_METHOD"] not in METHODS:
+        raise MethodNotAllowed("Method not allowed.", kind="method", headers=[("Allow", ", ".join(METHODS))])
+    reason = malformed_target(target) or malformed_head(environ)
+    if reason:
+        raise BadRequest(f"Malformed request: {reason}.", kind=reason.replace(" ", "_"))
+
+
+def malformed_head(environ: "WSGIEnvironment") -> str:
+    """What is wrong with version, Host or framing, in a static phrase; empty when nothing is."""
+    if environ.get("SERVER_PROTOCOL") not in VERSIONS:
+        return "unknown HTTP version"
+    host = environ.get("HTTP_HOST")
+    if host is None and environ["SERVER_PROTOCOL"] == "HTTP/1.1":
+        return "missing Host"  # RFC 9112 section 3.2
+    if host is not None and not HOST.fullmatch(host):
+        return "bad Host"
+    # gunicorn lets `gzip, chunked` pass without undoing the gzip: what we would forward is not what it says it is.
+    if environ.get("HTTP_TRANSFER_ENCODING", "chunked").strip().lower() != "chunked":
+        return "unsupported Transfer-Encoding"
+    return ""
+
+
+def malformed_target(target: str) -> str:
+    """What is wrong with a request target, in a static phrase; empty when nothing is.
+
+    Only origin-form is served (RFC 9112 section 3.2.1). In the path nothing may be encoded that would end a segment or
+    make it a dot segment, however often it is decoded.
+    """
+    if not target.startswith("/") or target.startswith("//"):
+        return "target is not a path"
+    if not PRINTABLE.fullmatch(target) or "#" in target:
+        return "forbidden character in target"
+    if BAD_ESCAPE.search(target):
+        return "bad percent escape"
+    return malformed_path(target.partition("?")[0])
+
+
+def malformed_path(path: str) -> str:
+    """What is wrong with a percent-encoded path, in a static phrase; empty when nothing is."""
+    decoded = path.encode("ascii")
+    if b"\\" in decoded or DOT_SEGMENT.search(decoded):
+        return "backslash or dot segment in path"
+    if b"%" not in decoded:
+        return ""
+    slashes = decoded.count(b"/")
+    for _ in range(MOST_DECODINGS):
+        before, decoded = decoded, unquote_to_bytes(decoded)
+        if decoded == before:
+            return ""
+        if b"\\" in decoded or decoded.count(b"/") != slashes or DOT_SEGMENT.search(decoded):
+            return "encoded slash, backslash or dot segment in path"
+        if CONTROL.search(decoded):
+            return "encoded control character in path"
+    return "path is encoded too often"
