@@ -1,0 +1,127 @@
+"""Credential -> principal. The key is taken from where a standard MLflow client can put it, and from nowhere else."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from time import monotonic
+from typing import NamedTuple, Protocol
+
+from flask import request
+
+from app import scope as scopes
+from app.errors import BadRequest, Unauthenticated
+from app.scope import Principal
+
+KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")  # anything else is no key, and no auth service is asked about it
+KEY_IN_QUERY = re.compile(r"[?&](api_key|apikey)=", re.IGNORECASE)
+
+
+class Credential(NamedTuple):
+    """What was found: the kind may be told to anybody, the key to nobody."""
+
+    kind: str
+    key: str
+
+
+class KeySource(Protocol):
+    """Who knows keys."""
+
+    def validate(self, key: str, client_ip: str) -> Principal:
+        """Give the key's principal. Raises Unauthenticated, RateLimited or AuthUnavailable."""
+
+
+class Identity:
+    """The one gate: behind it every request outside the health blueprint has a principal."""
+
+    def __init__(self, keys: KeySource) -> None:
+        self._keys = keys
+
+    def require(self) -> None:
+        """Note the request's principal in its scope. Raises Unauthenticated and what the key source raises."""
+        if request.blueprint == "health":
+            return
+        scope = scopes.of(request.environ)
+        if KEY_IN_QUERY.search(scope.suffix):
+            raise BadRequest(
+                "An API key in the query would end up in logs. Send it as a Bearer token (MLFLOW_TRACKING_TOKEN).",
+                kind="key_in_query",
+            )
+        credential = find_credential(request.environ)
+        begun = monotonic()
+        try:
+            if not KEY.fullmatch(credential.key):
+                raise Unauthenticated("")
+            scope.principal = self._keys.validate(credential.key, scope.client_ip)
+        except Unauthenticated:
+            raise refused(credential.kind, _wants_page(request.environ)) from None
+        finally:
+            scope.auth_seconds = monotonic() - begun
+
+
+def find_credential(environ: Mapping[str, str]) -> Credential:
+    """The one credential that a request carries. Raises Unauthenticated when there is none, or when two differ."""
+    found = [c for c in (_from_authorization(environ), _from_api_key(environ)) if c]
+    if not found:
+        raise Unauthenticated(
+            "401: no API key was sent. Set MLFLOW_TRACKING_TOKEN to your Hokusai API key.",
+            kind="no_credential",
+            headers=challenge(_wants_page(environ)),
+        )
+    if len(found) == 2 and found[0].key != found[1].key:
+        raise Unauthenticated(
+            f"401: two different credentials were sent, {found[0].kind} and {found[1].kind}. "
+            "Send one; MLFLOW_TRACKING_TOKEN alone is enough.",
+            kind="two_credentials",
+            headers=challenge(_wants_page(environ)),
+        )
+    return found[0]
+
+
+def _from_authorization(environ: Mapping[str, str]) -> Credential | None:
+    scheme, _, value = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
+    value = value.strip()
+    match scheme.lower():
+        case "":
+            return None
+        case "bearer":
+            return Credential("Bearer", value)
+        case "apikey":
+            return Credential("ApiKey", value)
+        case "basic":
+            return Credential("Basic", _basic_password(value))
+    return Credential("another Authorization scheme", "")
+
+
+def _basic_password(value: str) -> str:
+    # RFC 7617: user-id ":" password. Any user name will do; the key is the password.
+    try:
+        return base64.b64decode(value, validate=True).decode("latin-1").partition(":")[2]
+    except (binascii.Error, ValueError):
+        return ""
+
+
+def _from_api_key(environ: Mapping[str, str]) -> Credential | None:
+    value = environ.get("HTTP_X_API_KEY")
+    return None if value is None else Credential("X-API-Key", value.strip())
+
+
+def refused(kind: str, page: bool) -> Unauthenticated:
+    """The one answer to a key that is unknown, revoked or malformed: it tells the kind seen, and the classic trap."""
+    message = f"401: the API key sent as {kind} was not accepted. Set MLFLOW_TRACKING_TOKEN to a valid Hokusai API key."
+    if kind == "Basic":
+        message += (
+            " Basic credentials come from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, ~/.mlflow/credentials"
+            " or ~/.netrc, and hide the token: remove them."
+        )
+    return Unauthenticated(message, kind="key_refused", headers=challenge(page))
+
+
+def challenge(page: bool) -> list[tuple[str, str]]:
+    """WWW-Authenticate (RFC 9110 section 11.6.1): a page gets Basic, so that the browser asks; others get Bearer."""
+    scheme = "Basic" if page else "Bearer"
+    return [("WWW-Authenticate", f'{scheme} realm="Hokusai MLflow"')]
+
+
+def _wants_page(environ: Mapping[str, str]) -> bool:
+    return environ.get("REQUEST_METHOD") == "GET" and "text/html" in environ.get("HTTP_ACCEPT", "")

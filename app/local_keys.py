@@ -1,0 +1,111 @@
+"""Keys without an auth service: a JSON file that holds hashes, never keys.
+
+A key is 256 random bits, so a plain SHA-256 of it cannot be guessed back: there is no dictionary to try, hence no salt
+and no pepper to lose. The file is read again whenever it changes: a revoked key stops working at once.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.errors import AuthUnavailable, Unauthenticated
+from app.scope import Principal
+
+PREFIX = "hk_dev_"
+USER = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+
+
+class LocalKeys:
+    """Looks keys up in the file, and changes it. A file that does not exist holds no keys."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._stamp: tuple[int, int] | None = None
+        self._by_hash: dict[str, dict[str, Any]] = {}
+
+    def validate(self, key: str, client_ip: str) -> Principal:
+        """Give the key's principal. Raises Unauthenticated, or AuthUnavailable when the file cannot be read."""
+        try:
+            self._refresh()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise AuthUnavailable("503: keys cannot be checked just now.", kind="key_file_unreadable") from error
+        entry = self._by_hash.get(digest(key))
+        if entry is None:
+            raise Unauthenticated("")
+        return Principal(
+            user_id=entry["user_id"],
+            key_id=entry["key_id"],
+            scopes=frozenset(entry["scopes"]),
+            rate_limit_per_hour=entry["rate_limit_per_hour"],
+        )
+
+    def _refresh(self) -> None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            self._stamp, self._by_hash = None, {}
+            return
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp != self._stamp:
+            self._by_hash = {entry["sha256"]: entry for entry in self.entries()}
+            self._stamp = stamp
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All keys in the file, as written: id, user, scopes and hash, but never the key."""
+        if not self._path.exists():
+            return []
+        keys: list[dict[str, Any]] = json.loads(self._path.read_text())["keys"]
+        return keys
+
+    def add(self, user: str, scopes: list[str], rate_limit_per_hour: int = 1000) -> str:
+        """Make a key for a user, write its hash, and return the key: it is not to be had again."""
+        if not USER.fullmatch(user):
+            raise ValueError("a user name has 1 to 128 letters, digits or . _ : @ -")
+        key = PREFIX + secrets.token_urlsafe(32)
+        entry = {
+            "key_id": secrets.token_hex(6),
+            "user_id": user,
+            "sha256": digest(key),
+            "scopes": scopes,
+            "rate_limit_per_hour": rate_limit_per_hour,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with self._locked():
+            self._write([*self.entries(), entry])
+        return key
+
+    def revoke(self, key_id: str) -> bool:
+        """Remove a key by its id; False when there is none."""
+        with self._locked():
+            entries = self.entries()
+            kept = [entry for entry in entries if entry["key_id"] != key_id]
+            self._write(kept)
+        return len(kept) < len(entries)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _write(self, entries: list[dict[str, Any]]) -> None:
+        # Written beside and moved over: a reader sees the old file or the new one, whole. mkstemp makes it mode 600.
+        descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"keys": entries}, file, indent=2)
+        os.replace(name, self._path)
+
+
+def digest(key: str) -> str:
+    """The form in which a key is kept and looked up."""
+    return hashlib.sha256(key.encode()).hexdigest()
