@@ -1,0 +1,97 @@
+"""The one forwarding function: translate, send, respond. No other module knows all three."""
+
+import logging
+from dataclasses import dataclass
+
+from flask import Response, request
+
+from app import scope as scopes
+from app.errors import ArtifactsDisabled
+from app.headers import Pair, to_upstream
+from app.inbound import Body
+from app.passthrough import respond
+from app.scope import RequestScope
+from app.settings import Settings
+from app.translate import upstream_path
+from app.upstream import Upstream, UpstreamRequest
+
+log = logging.getLogger("app.routing")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What differs between kinds of endpoints. `read_timeout` in seconds; `most_body` in bytes, None for any size."""
+
+    read_timeout: float
+    most_body: int | None
+    disabled_status: int | None = None  # answered instead of forwarding, when set
+
+
+class Forwarder:
+    """Forwards the current Flask request to MLflow."""
+
+    def __init__(self, settings: Settings, upstream: Upstream) -> None:
+        self._settings = settings.upstream
+        self._debug = settings.debug
+        self._upstream = upstream
+
+    def __call__(self, profile: Profile) -> Response:
+        """Translate, send, respond. Raises ProxyErrors; each stage notes in the scope what it did."""
+        scope = scopes.of(request.environ)
+        if profile.disabled_status is not None:
+            raise ArtifactsDisabled(profile.disabled_status)
+        outgoing = self._translate(scope, profile)
+        if self._debug:
+            self._explain(scope, outgoing)
+        answer = self._upstream.send(outgoing, scope)
+        return respond(answer, scope, request.environ, self._upstream.base)
+
+    def _translate(self, scope: RequestScope, profile: Profile) -> UpstreamRequest:
+        base = self._upstream.base
+        scope.upstream_path = upstream_path(scope.rest, base.prefix, self._settings.style)
+        scope.target_url = base.origin + scope.upstream_path
+        pairs = client_headers(request.environ)
+        has_body = "CONTENT_LENGTH" in request.environ or "HTTP_TRANSFER_ENCODING" in request.environ
+        return UpstreamRequest(
+            method=scope.method,
+            target=scope.upstream_path + scope.suffix,
+            headers=to_upstream(pairs, self._own_headers(scope), self._settings.auth == "forward"),
+            body=Body(request.environ, scope, profile.most_body) if has_body else None,
+            read_timeout=profile.read_timeout,
+        )
+
+    def _own_headers(self, scope: RequestScope) -> list[Pair]:
+        own = [
+            ("Host", self._upstream.base.authority),
+            ("X-Request-ID", scope.request_id),
+            # MLflow's server believes this header from nearby proxies; without it a caller would look like localhost.
+            ("X-Forwarded-For", scope.client_ip),
+        ]
+        if scope.principal is not None:
+            own += [("X-Hokusai-User-Id", scope.principal.user_id), ("X-Hokusai-API-Key-Id", scope.principal.key_id)]
+        if self._settings.auth == "replace":
+            own.append(("Authorization", self._settings.authorization))
+        return own
+
+    def _explain(self, scope: RequestScope, outgoing: UpstreamRequest) -> None:
+        steps = {
+            "request_id": scope.request_id,
+            "path": scope.path,
+            "mount": scope.mount or "/",
+            "rest": scope.rest,
+            "route": scope.route.path if scope.route else "",
+            "family": scope.family,
+            "style": self._settings.style,
+            "prefix": self._upstream.base.prefix,
+            "target_url": scope.target_url,
+            "upstream_headers": ",".join(sorted(name for name, _ in outgoing.headers)),
+        }
+        log.info("routing_decision", extra=steps)
+
+
+def client_headers(environ: dict[str, str]) -> list[Pair]:
+    """The client's headers as pairs. gunicorn has joined repeated ones with a comma (RFC 9110 section 5.3)."""
+    pairs = [(key[5:].replace("_", "-").title(), value) for key, value in environ.items() if key.startswith("HTTP_")]
+    if environ.get("CONTENT_TYPE"):
+        pairs.append(("Content-Type", environ["CONTENT_TYPE"]))
+    return pairs

@@ -1,0 +1,127 @@
+"""MLflow's answer -> ours: raw bytes as they come, error pages turned into JSON, and no short body that ends well."""
+
+import errno
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+from flask import Response
+from urllib3.exceptions import HTTPError
+
+from app.errors import ProxyError, UpstreamBroken, code_for_status, status_line
+from app.headers import Pair, to_client
+from app.scope import RequestScope
+from app.upstream_url import Base
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+BLOCK = 256 * 1024
+PEEK = 16 * 1024  # of an error page: enough to know it by
+HOST_REJECTED = b"Invalid Host header"  # mlflow/server/security.py, text/plain with status 403
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing sends RST
+
+
+class RawResponse(Response):
+    """A response that carries MLflow's headers and nothing of Werkzeug's."""
+
+    default_mimetype = None  # a missing Content-Type stays missing
+    automatically_set_content_length = False
+
+
+def respond(answer: requests.Response, scope: RequestScope, environ: "WSGIEnvironment", base: Base) -> Response:
+    """Build the response to a proxied request. Raises a ProxyError in place of an error page of MLflow's."""
+    pairs = list(answer.raw.headers.items())  # repeated headers stay apart here, unlike in answer.headers
+    if answer.status_code >= 400 and not _is_json(pairs):
+        raise page_error(answer, scope)
+    own = [("X-Content-Type-Options", "nosniff"), ("Server-Timing", server_timing(scope))]
+    headers = [
+        (name, relocated(value, base, scope.mount) if name.lower() == "location" else value)
+        for name, value in to_client(pairs, own)
+    ]
+    blocks = Blocks(answer, scope, environ)
+    return RawResponse(blocks, status_line(answer.status_code), headers, direct_passthrough=True)
+
+
+def _is_json(pairs: list[Pair]) -> bool:
+    types = [value for name, value in pairs if name.lower() == "content-type"]
+    return bool(types) and "json" in types[0].lower()
+
+
+def page_error(answer: requests.Response, scope: RequestScope) -> ProxyError:
+    """The error to answer instead of MLflow's HTML or text, whose words may name what is internal."""
+    try:
+        page = answer.raw.read(PEEK, decode_content=True)
+    except (HTTPError, OSError):
+        page = b""
+    finally:
+        answer.raw.close()
+    if answer.status_code == 403 and HOST_REJECTED in page:
+        return UpstreamBroken("502: MLflow does not accept this proxy's requests.", kind="upstream_host_rejected")
+    error = ProxyError(f"{answer.status_code}: MLflow answered with an error page.", kind="upstream_page")
+    error.status, error.error_code = answer.status_code, code_for_status(answer.status_code)
+    error.outcome = "upstream_error" if error.status >= 500 else "client_error"
+    error.headers = [pair for pair in answer.raw.headers.items() if pair[0].lower() in ("retry-after", "allow")]
+    if error.status == 404 and scope.family.startswith(("artifacts.", "ui.artifacts")):
+        error.error_code = "RESOURCE_NOT_FOUND"
+        error.message = f"The requested resource was not found: {scope.path}"
+    return error
+
+
+def server_timing(scope: RequestScope) -> str:
+    """`auth;dur=1.2, upstream;dur=3.4`, in milliseconds."""
+    auth, upstream = (scope.auth_seconds or 0) * 1000, (scope.upstream_seconds or 0) * 1000
+    return f"auth;dur={auth:.1f}, upstream;dur={upstream:.1f}"
+
+
+def relocated(location: str, base: Base, mount: str) -> str:
+    """A Location on the public side: no internal host, and under the mount that the client came in by."""
+    parts = urlsplit(location)
+    if parts.netloc and parts.netloc.lower() != base.authority and parts.hostname != base.host:
+        return location
+    if not parts.netloc and not location.startswith("/"):
+        return location
+    path = parts.path.removeprefix(base.prefix) or "/"
+    return mount + path + (f"?{parts.query}" if parts.query else "")
+
+
+class Blocks:
+    """The body's blocks, raw. A failure resets the client's connection: a short body never looks complete."""
+
+    def __init__(self, answer: requests.Response, scope: RequestScope, environ: "WSGIEnvironment") -> None:
+        self._raw = answer.raw
+        self._scope = scope
+        self._socket: Any = environ.get("gunicorn.socket")
+
+    def __iter__(self) -> "Blocks":
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            block: bytes = self._raw.read1(BLOCK, decode_content=False)
+        except (HTTPError, OSError) as error:
+            self._scope.outcome, self._scope.error_kind = "upstream_aborted", type(error).__name__
+            raise self._reset() from error
+        if self._scope.first_byte is None:
+            self._scope.first_byte = time.monotonic()
+        if not block:
+            raise StopIteration
+        time.sleep(0)  # as in inbound.py: let others run between two blocks
+        return block
+
+    def _reset(self) -> ConnectionResetError:
+        # gunicorn takes ECONNRESET as "the connection is gone": it logs nothing, ends no chunked body and closes, which
+        # by then means a reset.
+        if self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        return ConnectionResetError(errno.ECONNRESET, "the upstream ended amid its answer")
+
+    def close(self) -> None:
+        """Give the connection back when the body was read to its end, else cut it: MLflow stops sending."""
+        if self._raw.length_remaining == 0 or self._scope.finished:
+            self._raw.release_conn()
+        else:
+            self._raw.close()

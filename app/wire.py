@@ -1,0 +1,116 @@
+"""The adapter mounted in the upstream session: what requests and urllib3 get wrong for a proxy, put right in one place.
+
+- They rewrite targets (dot segments, escapes, a bare `?`): ours are sent byte for byte.
+- They send `Content-Length` and `Transfer-Encoding` together when handed a stream: exactly one is sent here.
+- They copy bodies 16 KiB at a time: blocks go out as they come.
+- Their connect timeout bounds the sending of the body too: sending has a timeout of its own.
+- They lose an answer that comes before the body is sent: the upstream's socket is looked at before each block.
+- They reuse a connection that the upstream has just closed: one that idled longer than uvicorn keeps it is not reused.
+"""
+
+import socket
+from collections.abc import Iterable, Iterator
+from time import monotonic
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3 import PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.response import HTTPResponse
+from urllib3.util import SKIP_HEADER
+from urllib3.util.wait import wait_for_read
+
+# uvicorn, MLflow's server, closes idle connections after 5 s (--timeout-keep-alive): stay clear of the race.
+MOST_IDLE_SECONDS = 3.0
+
+# Detect a host that vanished without a word within 30 s, instead of the kernel's two hours.
+SOCKET_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+]
+
+
+class Outbound(CaseInsensitiveDict[str]):
+    """The headers of one request to MLflow, and with them the exact target, which requests has no other place for."""
+
+    def __init__(self, pairs: Iterable[tuple[str, str]], target: str, write_timeout: float) -> None:
+        super().__init__()
+        self.target = target
+        self.write_timeout = write_timeout
+        for name, value in pairs:
+            self[name] = f"{self[name]}, {value}" if name in self else value
+        for name in ("User-Agent", "Accept-Encoding"):
+            self.setdefault(name, SKIP_HEADER)  # what the client did not send, nobody sends
+
+    def copy(self) -> "Outbound":
+        """urllib3 copies the headers before it sends them; the target must survive that."""
+        return Outbound(self.items(), self.target, self.write_timeout)
+
+
+class ExactConnection(HTTPConnection):
+    """A connection that sends the target as it is and survives an upstream that answers early or falls asleep."""
+
+    idle_since = 0.0
+    cut_short = False
+
+    def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
+        """Send one request; `headers` is an `Outbound`. Raises what the body raises, and OSError for the socket's."""
+        if self.sock is not None and monotonic() - self.idle_since > MOST_IDLE_SECONDS:
+            self.close()
+        if self.sock is None:
+            self.connect()
+        self.cut_short = False
+        self.timeout = headers.write_timeout  # after connecting: the connect timeout has done its work
+        guarded = None if body is None else self._until_answered(body)
+        super().request(method, headers.target, guarded, headers, **options)
+
+    def _until_answered(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            if wait_for_read(self.sock, timeout=0):
+                # An answer, or the end, while the body is still coming. urllib3 takes this error as "stop sending and
+                # read the answer"; what was not sent is never sent, so nobody may use the connection after that.
+                self.cut_short = True
+                raise BrokenPipeError
+            yield block
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3, whose response is not http.client's
+        """Read status line and headers."""
+        try:
+            response = super().getresponse()
+        finally:
+            self.idle_since = monotonic()
+        if self.cut_short:
+            self.close()  # the response keeps the socket open until its body was read
+        return response
+
+
+class ExactTLSConnection(ExactConnection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class ExactPool(HTTPConnectionPool):
+    """A pool of such connections."""
+
+    ConnectionCls = ExactConnection
+
+
+class ExactTLSPool(HTTPSConnectionPool):
+    """The same over TLS."""
+
+    ConnectionCls = ExactTLSConnection
+
+
+class ExactAdapter(HTTPAdapter):
+    """Mounted for the upstream's origin. Never retries: MLflow's client does, and knows what it sent."""
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
+        """Make the pools; `maxsize` bounds what is kept, not what is open: a full pool delays nobody."""
+        self.poolmanager = PoolManager(
+            num_pools=connections, maxsize=maxsize, block=False, socket_options=SOCKET_OPTIONS, **options
+        )
+        self.poolmanager.pool_classes_by_scheme = {"http": ExactPool, "https": ExactTLSPool}
