@@ -1,0 +1,59 @@
+"""Hokusai MLflow proxy. The body of `create_app`, top to bottom, is a request's way.
+
+Importing this package must stay light: gunicorn's master imports parts of it before the workers exist, and gevent must
+patch the standard library before Flask and requests are imported. So they are imported inside `create_app`.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from app.settings import Settings
+
+VERSION = "0.1.0"
+
+
+def create_app(settings: "Settings") -> "Flask":
+    """Build the application for some settings. Opens no connection and starts nothing."""
+    from flask import Flask
+
+    from app import cli, error_handlers
+    from app.auth_service import AuthService
+    from app.blueprints import artifacts, health, mlflow
+    from app.edge import Edge
+    from app.forward import Forwarder
+    from app.identity import Identity
+    from app.local_keys import LocalKeys
+    from app.policy import Policy, RouteTable
+    from app.probes import Probes
+    from app.translate import MOUNTS
+    from app.upstream import Upstream
+    from app.worker import DRAINING
+
+    app = Flask(__name__, static_folder=None)
+    app.url_map.merge_slashes = app.url_map.strict_slashes = False  # no redirects on API paths, ever
+    local_keys = LocalKeys(settings.auth.keys_path) if settings.auth.keys_path else None
+    policy = Policy(RouteTable.load())
+    upstream = Upstream(settings.upstream)
+    forward = Forwarder(settings, upstream)
+
+    # edge: who calls, under which id; malformed requests end here with 400
+    app.wsgi_app = Edge(app.wsgi_app, settings.trusted_hops)  # type: ignore[method-assign]  # Flask's documented way
+    # policy, first half: what is not in the route table is 404 and costs neither the auth service nor MLflow anything
+    app.before_request(policy.resolve)
+    # identity: 401, or 503 when nobody can tell
+    app.before_request(Identity(local_keys or AuthService(settings.auth)).require)
+    # limits: their place is here, between who it is and what they may do
+    # policy, second half: 403
+    app.before_request(policy.permit)
+    # the endpoint: health answers by itself; the others pick a profile and call forward (translate, send, respond)
+    app.register_blueprint(health.make_blueprint(Probes(settings, upstream), DRAINING))
+    for mount in (*MOUNTS, ""):
+        app.register_blueprint(artifacts.make_blueprint(forward, settings), url_prefix=mount, name=f"artifacts {mount}")
+        app.register_blueprint(mlflow.make_blueprint(forward, settings), url_prefix=mount, name=f"mlflow {mount}")
+    # errors: whatever a stage raised leaves in one JSON shape
+    error_handlers.register(app)
+    # access_log: gunicorn writes the request's line when its last byte has left
+    app.cli.add_command(cli.keys_group(local_keys))
+    return app

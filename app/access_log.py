@@ -1,0 +1,129 @@
+"""The one JSON line per finished request, written by gunicorn when the last byte has left, and the shape of all lines.
+
+gunicorn calls `access()` after the answer was sent or cut off (gunicorn/workers/base_async.py, handle_request), so the
+line is true for aborted streams too. Field names and types are stable: CloudWatch Logs Insights reads them as they are.
+"""
+
+import logging
+import os
+import traceback
+from datetime import UTC, datetime
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from gunicorn.glogging import Logger
+from pythonjsonlogger.json import JsonFormatter
+
+from app import VERSION
+from app.scope import KEY, RequestScope
+
+
+def record(scope: RequestScope, status: int, bytes_out: int) -> dict[str, str | int | float]:
+    """The fields of a request's line. Milliseconds end in `_ms`; a number that does not apply is 0, a text empty."""
+    begun = scope.begun
+    return {
+        "event": "proxy_request",
+        "request_id": scope.request_id,
+        "trace_id": scope.trace_id,
+        "method": scope.method,
+        "path": scope.path,
+        "upstream_path": scope.upstream_path,
+        "target_url": scope.target_url,
+        "mount": scope.mount or "/",
+        "family": scope.family or "other",
+        "action": scope.action,
+        "outcome": outcome(scope, status),
+        "status": status,
+        "upstream_status": scope.upstream_status or 0,
+        "error_code": scope.error_code,
+        "error_kind": scope.error_kind,
+        "duration_ms": _ms(monotonic() - begun),
+        "upstream_ms": _ms(scope.upstream_seconds),
+        "ttfb_ms": _ms(scope.first_byte - begun if scope.first_byte else None),
+        "auth_ms": _ms(scope.auth_seconds),
+        "attempts": scope.attempts,
+        "bytes_in": scope.bytes_in,
+        "bytes_out": bytes_out,
+        "client_ip": scope.client_ip,
+        "user_id": scope.principal.user_id if scope.principal else "",
+        "key_id": scope.principal.key_id if scope.principal else "",
+        "user_agent": scope.user_agent,
+        "worker": os.getpid(),
+        "version": VERSION,
+    }
+
+
+def outcome(scope: RequestScope, status: int) -> str:
+    """How a request ended, in one word of the closed vocabulary. An error that was met names its own."""
+    if scope.outcome:
+        return scope.outcome
+    if not scope.finished:
+        return "client_gone"
+    if status >= 500:
+        return "upstream_error" if scope.upstream_status else "proxy_error"
+    return "client_error" if status >= 400 else "ok"
+
+
+def _ms(seconds: float | None) -> float:
+    return round((seconds or 0.0) * 1000, 1)
+
+
+class Line(JsonFormatter):
+    """One flat object per line: event, ts, level, then what the event brings."""
+
+    def parse(self) -> list[str]:
+        """No field of the LogRecord's own is taken over as it is."""
+        return []
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        """Order the fields; a message that is a dict is the line's content, any other message is its event."""
+        if record.name.startswith("gunicorn") and not message_dict.get("event"):
+            log_data["event"], message_dict["message"] = "server", record.getMessage()
+        else:
+            log_data["event"] = message_dict.pop("event", None) or record.getMessage()
+        log_data["ts"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+        log_data["level"] = record.levelname
+        super().add_fields(log_data, record, message_dict)
+
+    def formatException(self, ei: Any) -> str:
+        """Type and place of an exception, never its text: that may hold a header's value."""
+        return where(*ei)
+
+
+def where(kind: type[BaseException] | None, _: BaseException | None, trace: TracebackType | None) -> str:
+    """`ValueError at app/x.py:12 in f < app/y.py:3 in g`, innermost first."""
+    frames = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(traceback.extract_tb(trace))]
+    return f"{kind.__name__ if kind else 'None'} at " + " < ".join(frames)
+
+
+class AccessLog(Logger):
+    """gunicorn's logger, writing our line instead of its own."""
+
+    def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
+        """Write the line of a finished request."""
+        scope = environ.get(KEY)
+        if scope is not None:
+            self.line(scope, int(resp.status.split(None, 1)[0]) if resp.status else 0, resp.sent)
+
+    def line(self, scope: RequestScope, status: int, bytes_out: int) -> None:
+        """Write a line: WARNING for an answer of 500 and above, INFO otherwise."""
+        level = logging.WARNING if status >= 500 else logging.INFO
+        self.access_log.log(level, record(scope, status, bytes_out))
+
+
+def logging_config(debug: bool) -> dict[str, Any]:
+    """The logging configuration (logging.config) of gunicorn and the app: everything to stdout, a JSON line each."""
+    out = {"handlers": ["out"], "propagate": False, "level": "INFO"}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": Line}},
+        "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"}},
+        "root": {"handlers": ["out"], "level": "WARNING"},
+        "loggers": {
+            "gunicorn.error": out,
+            "gunicorn.access": out,
+            "app": {**out, "level": "DEBUG" if debug else "INFO"},
+        },
+    }

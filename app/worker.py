@@ -1,0 +1,55 @@
+"""gunicorn's gevent worker, two habits changed: it answers malformed requests in JSON and says when it drains."""
+
+import uuid
+from typing import Any
+
+from gunicorn.http import errors as parse
+from gunicorn.workers.ggevent import GeventWorker
+
+from app.errors import BadRequest, OwnFault, ProxyError, render
+from app.scope import RequestScope
+
+DRAINING = "DRAINING"  # in the app's config: /ready answers 503 while it is true
+
+# What gunicorn's parser refuses before there is a WSGI environ, and our status for it. Others of its errors are 400.
+STATUS = {parse.LimitRequestLine: 414, parse.LimitRequestHeaders: 431, parse.ExpectationFailed: 417}
+REFUSALS = (parse.ParseException, parse.ConfigurationProblem)
+
+
+def refusal(error: BaseException) -> ProxyError:
+    """Our error for one that gunicorn met; `OwnFault` for one that is nobody's malformed request."""
+    if not isinstance(error, REFUSALS):
+        return OwnFault()
+    refused = BadRequest("Malformed request.", kind=type(error).__name__)
+    refused.status = STATUS.get(type(error), 400)
+    return refused
+
+
+class ProxyWorker(GeventWorker):
+    """One greenlet per connection."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answer a request that never reached the app, and close. gunicorn would answer with an HTML page."""
+        error = refusal(exc)
+        if isinstance(error, OwnFault):
+            self.log.exception("unhandled_exception")
+        scope = RequestScope(
+            request_id=uuid.uuid4().hex,
+            method=getattr(req, "method", None) or "",
+            target=getattr(req, "uri", None) or "",
+            client_ip=addr[0] if addr else "",
+            finished=True,
+        )
+        status, headers, body = render(error, scope)
+        headers += [("X-Request-ID", scope.request_id), ("Connection", "close")]
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        try:
+            client.sendall(f"HTTP/1.1 {status}\r\n{head}\r\n".encode("latin-1") + body)
+        except OSError:
+            scope.outcome = "client_gone"
+        self.log.line(scope, error.status, len(body))
+
+    def handle_exit(self, sig: Any, frame: Any) -> None:
+        """SIGTERM: finish what is under way, and let /ready say so on connections that are still open."""
+        self.wsgi.config[DRAINING] = True
+        super().handle_exit(sig, frame)

@@ -1,0 +1,46 @@
+"""How the proxy is served: every line with its reason. Read by `gunicorn --config gunicorn.conf.py wsgi:app`."""
+
+import os
+import sys
+
+from gunicorn.http import message
+
+from app.access_log import AccessLog, logging_config
+from app.settings import ConfigError, Settings
+
+try:
+    settings = Settings.from_env(os.environ)
+except ConfigError as error:  # before a port is bound or a worker forked: nothing half-started
+    sys.exit(str(error))
+
+bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
+workers = settings.workers
+worker_class = "app.worker.ProxyWorker"  # gevent: a slow client costs a greenlet, not a thread
+worker_connections = 1000  # greenlets per worker; what is idle or slow holds some kilobytes each
+backlog = 2048
+preload_app = False  # the upstream's pool is made after the fork; and gevent must patch before requests is imported
+
+# The load balancer must be the first to close an idle connection, else its next request meets a closed one (502).
+keepalive = int(settings.alb_idle_timeout) + 5
+timeout = 60  # without a heartbeat; the heartbeat has a greenlet of its own, so long transfers do not count
+graceful_timeout = 110  # below the 120 s that ECS Fargate waits between SIGTERM and SIGKILL at most
+max_requests = 0  # a restart would cut transfers that last longer than graceful_timeout
+
+limit_request_line = 16384  # what a load balancer of AWS passes; GET queries of the MLflow client are long
+message.MAX_REQUEST_LINE = limit_request_line  # gunicorn caps the setting at 8190, and knows only "no limit" above that
+limit_request_fields = 100
+limit_request_field_size = 16384
+
+header_map = "drop"  # names with underscores: `X_Hokusai_User_Id` would fold into the environ key of our own header
+forwarder_headers = ""  # else a SCRIPT_NAME header from a trusted peer rewrites the path
+forwarded_allow_ips = "127.0.0.1"  # only for the scheme, which nothing here reads; not from FORWARDED_ALLOW_IPS
+secure_scheme_headers = {}  # contradictory ones would be answered 400
+proxy_protocol = "off"  # the load balancer does not speak it
+http_parser = "python"  # "auto" would change parsers when a package happens to be installed
+http2_cleartext = "off"  # no h2c smuggling
+control_socket_disable = True  # no file in $HOME, which may be read-only or missing
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  # gunicorn makes its file there with mkstemp, so nobody can prepare it
+worker_tmp_dir = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None  # heartbeat: no disk, no writable root
+
+logger_class = AccessLog
+logconfig_dict = logging_config(settings.debug)
