@@ -90,7 +90,12 @@ class ExactConnection(HTTPConnection):
 
 
 class ExactTLSConnection(ExactConnection, HTTPSConnection):
-    """The same over TLS."""
+    """The same over TLS, where a readable socket may hold nothing but session tickets: there an early answer is met
+    when the upstream closes, which urllib3 takes as "stop sending and read the answer" by itself.
+    """
+
+    def _until_answered(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        return iter(blocks)
 
 
 class ExactPool(HTTPConnectionPool):
