@@ -109,7 +109,9 @@ class AccessLog(Logger):
     def line(self, scope: RequestScope, status: int, bytes_out: int) -> None:
         """Write a line: WARNING for an answer of 500 and above, INFO otherwise."""
         level = logging.WARNING if status >= 500 else logging.INFO
-        self.access_log.log(level, record(scope, status, bytes_out))
+        log = self.access_log
+        # Not log.log(): that walks the stack for a caller's name which no line of ours holds.
+        log.handle(log.makeRecord(log.name, level, "", 0, record(scope, status, bytes_out), (), None))
 
 
 def logging_config(debug: bool) -> dict[str, Any]:

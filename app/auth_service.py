@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from app.errors import AuthUnavailable, RateLimited, Unauthenticated
 from app.scope import Principal
@@ -46,7 +47,7 @@ class AuthService:
             )
             with answer:
                 body = answer.raw.read(MOST_BYTES, decode_content=True)
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError) as error:  # HTTPError: the body broke off
             raise unavailable(type(error).__name__) from error
         return judge(answer.status_code, body, answer.headers.get("Retry-After", ""))
 

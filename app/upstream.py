@@ -74,8 +74,9 @@ class Upstream:
         prepared = requests.PreparedRequest()
         prepared.method = outgoing.method
         prepared.url = self.base.origin + "/"  # chooses the pool; the target travels in the headers
-        prepared.body = outgoing.body  # type: ignore[assignment]  # an iterable of bytes; the stubs want bytes
-        prepared.headers = Outbound(framed(outgoing), outgoing.target, self._timeouts.write)
+        prepared.body = outgoing.body
+        headers = Outbound(framed(outgoing), outgoing.target, self._timeouts.write)
+        prepared.headers = headers  # type: ignore[assignment]  # only str values, where requests allows bytes too
         return prepared
 
 

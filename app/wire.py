@@ -8,11 +8,14 @@
 - They reuse a connection that the upstream has just closed: one that idled longer than uvicorn keeps it is not reused.
 """
 
+import select
 import socket
 from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Any
 
+from gevent import monkey
+from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3 import PoolManager
@@ -20,7 +23,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import HTTPResponse
 from urllib3.util import SKIP_HEADER
-from urllib3.util.wait import wait_for_read
+
+# The question "is there anything to read" must not yield: gevent's own poll goes through its event loop.
+poll = monkey.get_original("select", "poll")
 
 # uvicorn, MLflow's server, closes idle connections after 5 s (--timeout-keep-alive): stay clear of the race.
 MOST_IDLE_SECONDS = 3.0
@@ -71,12 +76,22 @@ class ExactConnection(HTTPConnection):
 
     def _until_answered(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         for block in blocks:
-            if wait_for_read(self.sock, timeout=0):
+            if self._has_input():
                 # An answer, or the end, while the body is still coming. urllib3 takes this error as "stop sending and
                 # read the answer"; what was not sent is never sent, so nobody may use the connection after that.
                 self.cut_short = True
                 raise BrokenPipeError
             yield block
+
+    def _has_input(self) -> bool:
+        question = poll()
+        question.register(self.sock, select.POLLIN)
+        return bool(question.poll(0))
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether an idle connection may be used again: a byte or an end that nobody asked for means no."""
+        return self.sock is not None and not self._has_input()
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3, whose response is not http.client's
         """Read status line and headers."""
@@ -111,7 +126,12 @@ class ExactTLSPool(HTTPSConnectionPool):
 
 
 class ExactAdapter(HTTPAdapter):
-    """Mounted for the upstream's origin. Never retries: MLflow's client does, and knows what it sent."""
+    """Mounted for the one upstream. Never retries: MLflow's client does, and knows what it sent.
+
+    One upstream, one TLS setting, hence one pool: requests would look it up, and read the certificates, each time.
+    """
+
+    _pool: HTTPConnectionPool | None = None
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         """Make the pools; `maxsize` bounds what is kept, not what is open: a full pool delays nobody."""
@@ -119,3 +139,25 @@ class ExactAdapter(HTTPAdapter):
             num_pools=connections, maxsize=maxsize, block=False, socket_options=SOCKET_OPTIONS, **options
         )
         self.poolmanager.pool_classes_by_scheme = {"http": ExactPool, "https": ExactTLSPool}
+
+    def get_connection_with_tls_context(
+        self, request: PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> HTTPConnectionPool:
+        """The pool, made for the first request."""
+        if self._pool is None:
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            super().cert_verify(pool, request.url or "", verify, cert)
+            self._pool = pool
+        return self._pool
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing: done when the pool was made."""
+
+    def build_response(self, req: PreparedRequest, resp: Any) -> Response:
+        """The answer with its raw body; its headers are read from `raw`, where repeated ones stay apart."""
+        response = Response()
+        response.status_code = resp.status
+        response.raw = resp
+        response.request = req
+        response.url = req.url or ""
+        return response
