@@ -25,7 +25,7 @@ def create_app(settings: "Settings") -> "Flask":
     from app.forward import Forwarder
     from app.identity import Identity
     from app.local_keys import LocalKeys
-    from app.policy import Policy, RouteTable
+    from app.policy import Policy, RouteTable, read_routes
     from app.probes import Probes
     from app.translate import MOUNTS
     from app.upstream import Upstream
@@ -34,7 +34,8 @@ def create_app(settings: "Settings") -> "Flask":
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = app.url_map.strict_slashes = False  # no redirects on API paths, ever
     local_keys = LocalKeys(settings.auth.keys_path) if settings.auth.keys_path else None
-    policy = Policy(RouteTable.load())
+    routes = read_routes()
+    policy = Policy(RouteTable(routes))
     upstream = Upstream(settings.upstream)
     forward = Forwarder(settings, upstream)
 
@@ -50,7 +51,8 @@ def create_app(settings: "Settings") -> "Flask":
     # the endpoint: health answers by itself; the others pick a profile and call forward (translate, send, respond)
     app.register_blueprint(health.make_blueprint(Probes(settings, upstream), DRAINING))
     for mount in (*MOUNTS, ""):
-        app.register_blueprint(artifacts.make_blueprint(forward, settings), url_prefix=mount, name=f"artifacts {mount}")
+        transfers = artifacts.make_blueprint(forward, settings, routes)
+        app.register_blueprint(transfers, url_prefix=mount, name=f"artifacts {mount}")
         app.register_blueprint(mlflow.make_blueprint(forward, settings), url_prefix=mount, name=f"mlflow {mount}")
     # errors: whatever a stage raised leaves in one JSON shape
     error_handlers.register(app)

@@ -72,7 +72,7 @@ def read_principal(body: bytes) -> Principal:
     """Read a 200's body strictly. Raises AuthUnavailable when it is not a JSON object that names a user and a key."""
     try:
         fields = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise unavailable("no_json") from None
     if not isinstance(fields, dict) or fields.get("valid", True) is not True:
         raise unavailable("no_yes")

@@ -23,7 +23,9 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 VERSIONS = ("HTTP/1.0", "HTTP/1.1")
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")  # RFC 9110 section 7.2
+LABEL = r"[A-Za-z0-9_-]{1,63}"
+# RFC 9110 section 7.2, with the lengths of RFC 1035: a name longer than that breaks Werkzeug.
+HOST = re.compile(rf"(?=[^:]{{1,253}}(:|$)|\[)({LABEL}(\.{LABEL})*\.?|\[[0-9A-Fa-f:.]+\])(:[0-9]{{1,5}})?")
 PRINTABLE = re.compile(r"[\x21-\x7e]+")
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 DOT_SEGMENT = re.compile(rb"(^|/)\.{1,2}(;[^/]*)?(/|$)")
@@ -111,7 +113,7 @@ def client_address(forwarded_for: str, peer: str, trusted_hops: int) -> str:
     if len(entries) < trusted_hops or not entries:
         return peer
     try:
-        return str(ipaddress.ip_address(entries[0].strip()))
+        return str(ipaddress.ip_address(entries[0].strip().replace("%", " ")))  # a zone (RFC 4007) would be free text
     except ValueError:
         return peer
 

@@ -38,6 +38,7 @@ def framework_error(error: HTTPException) -> Response:
     converted = ProxyError(f"{error.code}: the request could not be handled.", kind="framework")
     converted.status = error.code or 500
     converted.error_code = code_for_status(converted.status)
+    converted.outcome = "client_error" if converted.status < 500 else "proxy_error"
     return proxy_error(converted)
 
 

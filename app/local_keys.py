@@ -21,6 +21,7 @@ from app.errors import AuthUnavailable, Unauthenticated
 from app.scope import Principal
 
 PREFIX = "hk_dev_"
+FIELDS = {"key_id", "user_id", "sha256", "scopes", "rate_limit_per_hour", "created_at"}
 USER = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 
 
@@ -36,7 +37,7 @@ class LocalKeys:
         """Give the key's principal. Raises Unauthenticated, or AuthUnavailable when the file cannot be read."""
         try:
             self._refresh()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise AuthUnavailable("503: keys cannot be checked just now.", kind="key_file_unreadable") from error
         entry = self._by_hash.get(digest(key))
         if entry is None:
@@ -60,11 +61,17 @@ class LocalKeys:
             self._stamp = stamp
 
     def entries(self) -> list[dict[str, Any]]:
-        """All keys in the file, as written: id, user, scopes and hash, but never the key."""
+        """All keys in the file, as written: id, user, scopes and hash, but never the key.
+
+        Raises ValueError when the file holds something else, OSError when it cannot be read.
+        """
         if not self._path.exists():
             return []
-        keys: list[dict[str, Any]] = json.loads(self._path.read_text())["keys"]
-        return keys
+        content = json.loads(self._path.read_text())
+        entries = content.get("keys") if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(e, dict) and e.keys() >= FIELDS for e in entries):
+            raise ValueError(f"{self._path} is no key file")
+        return entries
 
     def add(self, user: str, scopes: list[str], rate_limit_per_hour: int = 1000) -> str:
         """Make a key for a user, write its hash, and return the key: it is not to be had again."""
@@ -94,7 +101,7 @@ class LocalKeys:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("w") as lock:
+        with self._path.with_name(self._path.name + ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -5,12 +5,13 @@ import socket
 import struct
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from flask import Response
 from urllib3.exceptions import HTTPError
 
+from app.answer import Answer
 from app.errors import ProxyError, UpstreamBroken, code_for_status, status_line
 from app.headers import Pair, to_client
 from app.scope import RequestScope
@@ -25,13 +26,6 @@ HOST_REJECTED = b"Invalid Host header"  # mlflow/server/security.py, text/plain 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing sends RST
 
 
-class RawResponse(Response):
-    """A response that carries MLflow's headers and nothing of Werkzeug's."""
-
-    default_mimetype = None  # a missing Content-Type stays missing
-    automatically_set_content_length = False
-
-
 def respond(answer: requests.Response, scope: RequestScope, environ: "WSGIEnvironment", base: Base) -> Response:
     """Build the response to a proxied request. Raises a ProxyError in place of an error page of MLflow's."""
     pairs = list(answer.raw.headers.items())  # repeated headers stay apart here, unlike in answer.headers
@@ -43,7 +37,7 @@ def respond(answer: requests.Response, scope: RequestScope, environ: "WSGIEnviro
         for name, value in to_client(pairs, own)
     ]
     blocks = Blocks(answer, scope, environ)
-    return RawResponse(blocks, status_line(answer.status_code), headers, direct_passthrough=True)
+    return Answer(blocks, status_line(answer.status_code), headers, direct_passthrough=True)
 
 
 def _is_json(pairs: list[Pair]) -> bool:
@@ -65,7 +59,7 @@ def page_error(answer: requests.Response, scope: RequestScope) -> ProxyError:
     error.status, error.error_code = answer.status_code, code_for_status(answer.status_code)
     error.outcome = "upstream_error" if error.status >= 500 else "client_error"
     error.headers = [pair for pair in answer.raw.headers.items() if pair[0].lower() in ("retry-after", "allow")]
-    if error.status == 404 and scope.family.startswith(("artifacts.", "ui.artifacts")):
+    if error.status == 404 and "artifacts" in scope.action.split("."):
         error.error_code = "RESOURCE_NOT_FOUND"
         error.message = f"The requested resource was not found: {scope.path}"
     return error
@@ -79,13 +73,19 @@ def server_timing(scope: RequestScope) -> str:
 
 def relocated(location: str, base: Base, mount: str) -> str:
     """A Location on the public side: no internal host, and under the mount that the client came in by."""
-    parts = urlsplit(location)
-    if parts.netloc and parts.netloc.lower() != base.authority and parts.hostname != base.host:
+    try:
+        parts = urlsplit(location)
+        elsewhere = parts.netloc and parts.hostname != base.host
+    except ValueError:
         return location
-    if not parts.netloc and not location.startswith("/"):
+    if elsewhere or not (parts.netloc or location.startswith("/")):
         return location
-    path = parts.path.removeprefix(base.prefix) or "/"
-    return mount + path + (f"?{parts.query}" if parts.query else "")
+    path = parts.path or "/"
+    if base.prefix and f"{path}/".startswith(f"{base.prefix}/"):
+        path = path[len(base.prefix) :] or "/"
+    if path.startswith("//"):  # at the root mount it would name a host
+        path = "/" + path.lstrip("/")
+    return mount + urlunsplit(("", "", path, parts.query, parts.fragment))
 
 
 class Blocks:

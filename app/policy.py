@@ -5,7 +5,7 @@ it with the installed MLflow. `{name}` stands for one segment, `{name:path}` for
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from flask import Response, request
 
 from app import scope as scopes
+from app.answer import Answer
 from app.errors import PermissionDenied, no_such_endpoint
 from app.scope import Principal, RequestScope, Route
 from app.translate import served_at, split_mount
@@ -24,17 +25,17 @@ WRITE_SCOPES = frozenset(
     {"model:write", "mlflow:write", "mlflow:access", "admin", "mlflow:admin", "write", "full_access"}
 )
 
-# One of these scopes is needed for an access class; no entry (read): any valid key will do.
+# One of these scopes is needed for an access class. For `read` any valid key will do.
 SCOPES_FOR = {"write": WRITE_SCOPES, "admin": ADMIN_SCOPES, "use": ADMIN_SCOPES | {"gateway:use"}}
 NEVER = "never"  # classified, but not for third parties whatever their scopes
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Node:
     """A place in the tree of path segments."""
 
     fixed: dict[str, "_Node"] = field(default_factory=dict)
-    one: "_Node | None" = None  # {name}
+    one: dict[str, "_Node"] = field(default_factory=dict)  # {name}, by what follows it in the segment: mostly nothing
     many: "_Node | None" = None  # {name:path}
     routes: dict[str, Route] = field(default_factory=dict)  # by method
 
@@ -44,6 +45,7 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Node()
+        self._words: set[str] = set()
         for route in routes:
             self._add(route)
 
@@ -58,16 +60,22 @@ class RouteTable:
             if segment.endswith(":path}"):
                 node.many = node = node.many or _Node()
             elif segment.startswith("{"):
-                node.one = node = node.one or _Node()
+                node = node.one.setdefault(segment.partition("}")[2], _Node())
             else:
+                self._words.add(segment)
                 node = node.fixed.setdefault(segment, _Node())
         node.routes[route.method] = route
 
     def find(self, method: str, path: str) -> Route | None:
-        """The route of a method on a percent-encoded path, HEAD counting as GET; None when there is none."""
-        wanted = "GET" if method == "HEAD" else method
-        node = _walk(self._root, _segments(path), wanted)
-        return node.routes[wanted] if node else None
+        """The route of a method on a path, HEAD counting as GET; None when there is none.
+
+        A segment that spells one of the table's own words with escapes (`/%61pi/`) is unknown: MLflow would decode it,
+        and no stage here should take it for a name.
+        """
+        segments = path.split("/")
+        if segments[0] or ("%" in path and not self._words.isdisjoint(_spelled(segments))):
+            return None
+        return _Search("GET" if method == "HEAD" else method, segments).at(self._root, 1)
 
     def methods(self, path: str) -> list[str]:
         """The methods that a path knows, sorted; empty for an unknown path."""
@@ -75,24 +83,51 @@ class RouteTable:
         return [method for method in candidates if (route := self.find(method, path)) and route.access != NEVER]
 
 
-def _segments(path: str) -> list[str]:
-    # Decoded once, as MLflow's router does. The edge has made sure that this adds no segment and no dots.
-    return [unquote(segment) for segment in path.split("/")[1:]]
+def _spelled(segments: list[str]) -> list[str]:
+    return [unquote(segment) for segment in segments if "%" in segment]
 
 
-def _walk(node: _Node, segments: list[str], method: str) -> _Node | None:
-    if not segments:
-        return node if method in node.routes else None
-    head, tail = segments[0], segments[1:]
-    if head in node.fixed and (found := _walk(node.fixed[head], tail, method)):
-        return found
-    if node.one and head and (found := _walk(node.one, tail, method)):
-        return found
-    if node.many and any(segments):
-        for taken in range(len(segments), 0, -1):
-            if found := _walk(node.many, segments[taken:], method):
+class _Search:
+    """One look-up. What led nowhere is remembered, so that the effort grows with the path's length and no faster."""
+
+    def __init__(self, method: str, segments: list[str]) -> None:
+        self._method = method
+        self._segments = segments
+        self._tried: dict[_Node, int] = {}  # by {name:path} node: its ends from this index on led nowhere
+        self._dead: set[tuple[_Node, int]] = set()
+
+    def at(self, node: _Node, index: int) -> Route | None:
+        """The route of what is left from `index` on, beginning at `node`."""
+        if index == len(self._segments):
+            return node.routes.get(self._method)
+        if (node, index) in self._dead:
+            return None
+        self._dead.add((node, index))  # if it leads somewhere, the search ends anyhow
+        segment = self._segments[index]
+        for child in _children(node, segment):
+            if found := self.at(child, index + 1):
                 return found
-    return None
+        return self._through(node.many, index + 1) if node.many else None
+
+    def _through(self, many: _Node, first: int) -> Route | None:
+        # The shortest name first: what follows it is the more specific route.
+        last = len(self._segments)
+        until = self._tried.get(many, last + 1)
+        self._tried[many] = min(first, until)
+        if not any(self._segments[first - 1 :]):
+            return None
+        for end in range(first, until):
+            if found := self.at(many, end):
+                return found
+        return None
+
+
+def _children(node: _Node, segment: str) -> Iterator[_Node]:
+    if segment in node.fixed:
+        yield node.fixed[segment]
+    for suffix in sorted(node.one, key=len, reverse=True):
+        if segment.endswith(suffix) and len(segment) > len(suffix):
+            yield node.one[suffix]
 
 
 def read_routes(path: Path = TABLE) -> list[Route]:
@@ -107,8 +142,7 @@ def read_routes(path: Path = TABLE) -> list[Route]:
 
 def permits(access: str, principal: Principal) -> bool:
     """Whether a principal's scopes suffice for an access class."""
-    needed = SCOPES_FOR.get(access)
-    return needed is None or not needed.isdisjoint(principal.scopes)
+    return access == "read" or not SCOPES_FOR.get(access, frozenset()).isdisjoint(principal.scopes)
 
 
 class Policy:
@@ -123,7 +157,7 @@ class Policy:
         scope.mount, scope.rest = split_mount(scope.path)
         if request.blueprint == "health":
             scope.family = scope.action = "health"
-            return None
+            return _allowed(["GET"]) if scope.method == "OPTIONS" else None
         if not served_at(scope.mount, scope.rest):
             raise no_such_endpoint(scope)
         if scope.method == "OPTIONS":
@@ -154,5 +188,9 @@ class Policy:
         if not methods:
             raise no_such_endpoint(scope)
         scope.action = "options"
-        head = ["HEAD"] if "GET" in methods else []
-        return Response(status=204, headers={"Allow": ", ".join([*methods, *head, "OPTIONS"])})
+        return _allowed(methods)
+
+
+def _allowed(methods: list[str]) -> Response:
+    head = ["HEAD"] if "GET" in methods else []
+    return Answer(status=204, headers={"Allow": ", ".join([*methods, *head, "OPTIONS"])})

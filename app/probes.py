@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -94,10 +95,17 @@ class Probes:
     def _fresh(self) -> dict[str, Check]:
         with self._lock:
             if self._clock() - self._taken_at >= FRESH_SECONDS:
-                self._checks = {name: self._probe(name, target) for name, target in PROBES.items()}
-                self._mlflow_version = self._ask(VERSION_PATH).text[:64]
+                self._ask_all()
                 self._taken_at = self._clock()
             return self._checks
+
+    def _ask_all(self) -> None:
+        # All at once: whoever asks about health has less time than two probes of an MLflow that hangs would take.
+        with ThreadPoolExecutor(len(PROBES) + 1) as pool:
+            checks = pool.map(self._probe, PROBES, PROBES.values())
+            version = pool.submit(self._ask, VERSION_PATH)
+            self._checks = dict(zip(PROBES, checks, strict=True))
+            self._mlflow_version = version.result().text[:64]
 
     def _probe(self, name: str, target: str) -> Check:
         if name == "artifacts_api" and not self._settings.serve_artifacts:

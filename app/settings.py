@@ -4,20 +4,16 @@
 fault at once: an operator who fixes faults one restart at a time is an operator with an outage.
 """
 
-import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, cast
 
 from app.upstream_url import Base, parse_base, self_loop
+from app.variables import Reader
 
 PUBLIC_HOSTS = "registry.hokus.ai,registry.hokusai.ai,api.hokus.ai,auth.hokus.ai"
 SERVICE_IDS = ("platform", "website", "prediction")  # what the auth service knows; an unknown one refuses every key
 MEBIBYTE = 1024 * 1024
-TRUE = frozenset({"true", "1", "yes", "on"})
-FALSE = frozenset({"false", "0", "no", "off"})
 
 
 class ConfigError(Exception):
@@ -88,12 +84,12 @@ class Settings:
         return settings
 
 
-def read(environ: Mapping[str, str]) -> tuple[Settings, "Reader"]:
+def read(environ: Mapping[str, str]) -> tuple[Settings, Reader]:
     """Build the settings and keep the reader, which knows the faults and every variable that was asked for."""
     reader = Reader(environ)
-    host, port = reader.text("API_HOST", "127.0.0.1"), reader.number("API_PORT", 8001, 0)
+    host, port = reader.text("API_HOST", "127.0.0.1"), reader.number("API_PORT", 8001, 0, most=65535)
     settings = Settings(
-        upstream=_upstream(reader, port),
+        upstream=_upstream(reader, host, port),
         auth=_auth(reader),
         host=host,
         port=port,
@@ -108,8 +104,8 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, "Reader"]:
     return settings, reader
 
 
-def _upstream(reader: "Reader", own_port: int) -> UpstreamSettings:
-    base, public = _upstream_base(reader, own_port)
+def _upstream(reader: Reader, own_host: str, own_port: int) -> UpstreamSettings:
+    base, public = _upstream_base(reader, own_host, own_port)
     style = reader.choice("MLFLOW_API_STYLE", "auto", ("auto", "api", "ajax-api"))
     if style == "auto":  # only the public hosts serve their REST API under /ajax-api/ alone
         style = "ajax-api" if base.host in public else "api"
@@ -135,7 +131,7 @@ def _upstream(reader: "Reader", own_port: int) -> UpstreamSettings:
     )
 
 
-def _timeouts(reader: "Reader") -> Timeouts:
+def _timeouts(reader: Reader) -> Timeouts:
     return Timeouts(
         connect=reader.seconds("CONNECT_TIMEOUT_SECONDS", 3),
         write=reader.seconds("WRITE_TIMEOUT_SECONDS", 60),
@@ -146,7 +142,7 @@ def _timeouts(reader: "Reader") -> Timeouts:
     )
 
 
-def _upstream_base(reader: "Reader", own_port: int) -> tuple[Base, frozenset[str]]:
+def _upstream_base(reader: Reader, own_host: str, own_port: int) -> tuple[Base, frozenset[str]]:
     public = frozenset(h.strip().lower() for h in reader.text("PUBLIC_HOSTS", PUBLIC_HOSTS).split(",") if h.strip())
     allow_public = reader.flag("MLFLOW_ALLOW_PUBLIC_UPSTREAM", False)
     url = reader.text("MLFLOW_SERVER_URL", "") or reader.text("MLFLOW_TRACKING_URI", "")
@@ -158,13 +154,13 @@ def _upstream_base(reader: "Reader", own_port: int) -> tuple[Base, frozenset[str
     except ValueError as error:
         reader.fault(f"MLFLOW_SERVER_URL {error}")
         return Base("http", "mlflow.invalid", 80, ""), public
-    looped = self_loop(base, own_port, frozenset() if allow_public else public)
+    looped = self_loop(base, own_port, frozenset() if allow_public else public, own_host)
     if looped:
         reader.fault(f"MLFLOW_SERVER_URL {looped}")
     return base, public
 
 
-def _auth(reader: "Reader") -> AuthSettings:
+def _auth(reader: Reader) -> AuthSettings:
     url = reader.text("HOKUSAI_AUTH_SERVICE_URL", "") or reader.text("AUTH_SERVICE_URL", "")
     keys_path = reader.text("LOCAL_KEYS_PATH", "")
     if not url and not keys_path:
@@ -185,70 +181,3 @@ def _auth(reader: "Reader") -> AuthSettings:
         timeout=reader.seconds("AUTH_TIMEOUT_SECONDS", 5),
         keys_path=keys_path,
     )
-
-
-class Reader:
-    """Takes variables from a mapping, with a default each, and collects what is wrong instead of raising."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self.environ = environ
-        self.faults: list[str] = []
-        self.defaults: dict[str, str] = {}  # every variable asked for; docs/configuration.md is tested against it
-
-    def fault(self, sentence: str) -> None:
-        """Note a fault; a sentence that names the variable and says what to do."""
-        self.faults.append(sentence)
-
-    def text(self, name: str, default: str) -> str:
-        """The variable's text without surrounding space; an empty variable counts as one that is not set."""
-        self.defaults[name] = default
-        return self.environ.get(name, "").strip() or default
-
-    def flag(self, name: str, default: bool) -> bool:
-        """`true` or `false`, in any case; also 1/0, yes/no, on/off."""
-        given = self.text(name, str(default).lower()).lower()
-        if given not in TRUE | FALSE:
-            self.fault(f"{name} must be true or false, not {given!r}.")
-        return given in TRUE
-
-    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
-        """One of `allowed`."""
-        given = self.text(name, default)
-        if given not in allowed:
-            self.fault(f"{name} must be one of {', '.join(allowed)}, not {given!r}.")
-            return default
-        return given
-
-    def number(self, name: str, default: int, least: int) -> int:
-        """A whole number, at least `least`."""
-        given = self.text(name, str(default))
-        if not given.isdecimal() or int(given) < least:
-            self.fault(f"{name} must be a whole number of at least {least}, not {given!r}.")
-            return default
-        return int(given)
-
-    def seconds(self, name: str, default: int) -> float:
-        """A time in seconds above zero; fractions are allowed."""
-        given = self.text(name, str(default))
-        try:
-            value = float(given)
-        except ValueError:
-            value = 0.0
-        if not 0 < value < math.inf:
-            self.fault(f"{name} must be a time in seconds above zero, not {given!r}.")
-            return float(default)
-        return value
-
-    def file(self, name: str) -> str:
-        """The path of a file that must be readable when it is given."""
-        path = self.text(name, "")
-        if path and not os.access(path, os.R_OK):
-            self.fault(f"{name} names a file that cannot be read.")
-        return path
-
-    def secret(self, name: str) -> str:
-        """The variable's text, or the content of the file that `NAME_FILE` names. Never part of a fault's text."""
-        given, path = self.text(name, ""), self.file(f"{name}_FILE")
-        if given and path:
-            self.fault(f"{name} and {name}_FILE are both set: choose one.")
-        return given or (Path(path).read_text().strip() if path and os.access(path, os.R_OK) else "")

@@ -74,7 +74,7 @@ class Upstream:
         prepared = requests.PreparedRequest()
         prepared.method = outgoing.method
         prepared.url = self.base.origin + "/"  # chooses the pool; the target travels in the headers
-        prepared.body = outgoing.body
+        prepared.body = outgoing.body  # type: ignore[assignment]  # blocks may be memoryviews: urllib3 sends any buffer
         headers = Outbound(framed(outgoing), outgoing.target, self._timeouts.write)
         prepared.headers = headers  # type: ignore[assignment]  # only str values, where requests allows bytes too
         return prepared

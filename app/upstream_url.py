@@ -1,8 +1,11 @@
 """The address of an upstream as four plain parts, and the check that it does not lead back to ourselves. Pure."""
 
 import ipaddress
+import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+PRINTABLE = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # what can stand in a request line or a Host header, and no backslash
 
 
 class Base(NamedTuple):
@@ -27,7 +30,10 @@ class Base(NamedTuple):
 
 def parse_base(url: str) -> Base:
     """Split an http(s) URL. Raises `ValueError` with the rest of a sentence that begins with the variable's name."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("has brackets in its host that are no IPv6 address.") from None
     try:
         port = parts.port
     except ValueError:
@@ -38,11 +44,17 @@ def parse_base(url: str) -> Base:
         raise ValueError("must not hold a user or password; use MLFLOW_UPSTREAM_AUTH=replace for a service credential.")
     if parts.query or parts.fragment:
         raise ValueError("must not hold a query or a fragment.")
-    return Base(parts.scheme, parts.hostname.lower(), port or _default_port(parts.scheme), parts.path.rstrip("/"))
+    if port == 0 or not PRINTABLE.fullmatch(url):
+        raise ValueError("must not hold port 0, spaces, backslashes or letters beyond ASCII.")
+    host = parts.hostname.lower().removesuffix(".")  # the root's dot names the same host
+    return Base(parts.scheme, host, port or _default_port(parts.scheme), parts.path.rstrip("/"))
 
 
-def self_loop(base: Base, own_port: int, public_hosts: frozenset[str]) -> str:
-    """Why `base` leads back to this proxy, as the rest of a sentence; empty when it does not."""
+def self_loop(base: Base, own_port: int, public_hosts: frozenset[str], own_host: str = "") -> str:
+    """Why `base` leads back to this proxy, as the rest of a sentence; empty when it does not.
+
+    `own_host` and `own_port` are what this proxy listens on.
+    """
     if base.host in public_hosts:
         return (
             f"points to {base.host}, a public host of ours: every request would come back to this proxy through the "
@@ -50,7 +62,7 @@ def self_loop(base: Base, own_port: int, public_hosts: frozenset[str]) -> str:
             "http://mlflow.hokusai-development.local:5000, or set MLFLOW_ALLOW_PUBLIC_UPSTREAM=true if this proxy runs "
             "elsewhere and means the public one."
         )
-    if base.port == own_port and _is_this_machine(base.host):
+    if base.port == own_port and (base.host == own_host or _is_this_machine(base.host)):
         return f"points to port {own_port} of this machine, where this proxy itself listens (API_PORT)."
     return ""
 
@@ -64,4 +76,5 @@ def _is_this_machine(host: str) -> bool:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost"
-    return address.is_loopback or address.is_unspecified
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_loopback or mapped.is_unspecified)

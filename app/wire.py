@@ -4,10 +4,12 @@
 - They send `Content-Length` and `Transfer-Encoding` together when handed a stream: exactly one is sent here.
 - They copy bodies 16 KiB at a time: blocks go out as they come.
 - Their connect timeout bounds the sending of the body too: sending has a timeout of its own.
-- They lose an answer that comes before the body is sent: the upstream's socket is looked at before each block.
+- They lose an answer that comes before the body is sent: the upstream's socket is looked at before each block, and
+  while it takes none.
 - They reuse a connection that the upstream has just closed: one that idled longer than uvicorn keeps it is not reused.
 """
 
+import os
 import select
 import socket
 from collections.abc import Iterable, Iterator
@@ -62,6 +64,7 @@ class ExactConnection(HTTPConnection):
 
     idle_since = 0.0
     cut_short = False
+    sees_answers = True  # whether a readable socket means an answer
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
         """Send one request; `headers` is an `Outbound`. Raises what the body raises, and OSError for the socket's."""
@@ -76,12 +79,37 @@ class ExactConnection(HTTPConnection):
 
     def _until_answered(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         for block in blocks:
-            if self._has_input():
-                # An answer, or the end, while the body is still coming. urllib3 takes this error as "stop sending and
-                # read the answer"; what was not sent is never sent, so nobody may use the connection after that.
-                self.cut_short = True
-                raise BrokenPipeError
+            if self.sees_answers and self._has_input():
+                raise self._answered()
             yield block
+
+    def _answered(self) -> BrokenPipeError:
+        # An answer, or the end, while the body is still coming. urllib3 takes this error as "stop sending and read the
+        # answer"; what was not sent is never sent, so nobody may use the connection after that.
+        self.cut_short = True
+        return BrokenPipeError()
+
+    def send(self, data: Any) -> None:
+        """Send bytes. While the upstream takes none, an answer of its ends the sending.
+
+        Raises TimeoutError when it neither takes a byte nor answers for `timeout` seconds.
+        """
+        if self.sock is None or not self.sees_answers:
+            super().send(data)
+            return
+        descriptor, rest = self.sock.fileno(), memoryview(data)
+        while rest:
+            try:
+                rest = rest[os.write(descriptor, rest) :]
+            except BlockingIOError:
+                self._wait_for_room(descriptor)
+
+    def _wait_for_room(self, descriptor: int) -> None:
+        readable, writable, _ = select.select([descriptor], [descriptor], [], self.timeout)
+        if readable:
+            raise self._answered()
+        if not writable:
+            raise TimeoutError("the upstream takes no more bytes")
 
     def _has_input(self) -> bool:
         question = poll()
@@ -99,8 +127,10 @@ class ExactConnection(HTTPConnection):
             response = super().getresponse()
         finally:
             self.idle_since = monotonic()
-        if self.cut_short:
-            self.close()  # the response keeps the socket open until its body was read
+        if self.cut_short and self.sock is not None:
+            # Not close(): that closes the response too, which keeps the socket open until its body was read.
+            sock, self.sock = self.sock, None
+            sock.close()
         return response
 
 
@@ -109,8 +139,7 @@ class ExactTLSConnection(ExactConnection, HTTPSConnection):
     when the upstream closes, which urllib3 takes as "stop sending and read the answer" by itself.
     """
 
-    def _until_answered(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        return iter(blocks)
+    sees_answers = False
 
 
 class ExactPool(HTTPConnectionPool):

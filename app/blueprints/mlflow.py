@@ -5,6 +5,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, request
 
 from app import scope as scopes
+from app.answer import Answer
 from app.edge import METHODS
 from app.forward import Profile
 from app.settings import Settings
@@ -20,7 +21,7 @@ def make_blueprint(forward: Callable[[Profile], Response], settings: Settings) -
     def anything(rest: str) -> Response:
         scope = scopes.of(request.environ)
         if not scope.rest:  # a browser at the bare mount; the UI's relative links need the slash
-            return Response(status=308, headers={"Location": f"{scope.mount}/{scope.suffix}"})
+            return Answer(status=308, headers={"Location": f"{scope.mount}/{scope.suffix}"})
         return forward(profile)
 
     return blueprint
