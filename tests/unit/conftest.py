@@ -1,0 +1,26 @@
+"""Fixtures of the unit tests that need the whole app."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import responses
+
+from tests.unit.scripted import MLFLOW, Keys
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the scripted key source in the auth service's place."""
+    monkeypatch.setattr("app.auth_service.AuthService", Keys)
+    Keys.asked, Keys.away = [], False
+
+
+@pytest.fixture
+def mlflow() -> Iterator[responses.RequestsMock]:
+    """MLflow, answering JSON to everything; `calls` holds what it was asked."""
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"):
+            mock.add(method, MLFLOW, json={"from": "mlflow"})
+        yield mock

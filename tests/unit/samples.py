@@ -1,0 +1,38 @@
+"""The smallest things a unit test needs: an environment that is complete, settings made of it, a request's scope."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from app.scope import Principal, RequestScope
+from app.settings import Settings
+
+ENVIRONMENT = {
+    "MLFLOW_SERVER_URL": "http://mlflow.internal:5000",
+    "HOKUSAI_AUTH_SERVICE_URL": "http://auth.internal:8000",
+}
+KEY = "hk_test_one" + "0" * 9  # made up, and as long as a key must be
+
+
+def settings(**variables: str) -> Settings:
+    """Settings of the complete environment with some variables changed; an empty one counts as not set."""
+    return Settings.from_env({**ENVIRONMENT, **variables})
+
+
+def scope(method: str = "GET", target: str = "/mlflow/version", **fields: Any) -> RequestScope:
+    """A request's scope as the edge opens it, with some fields changed."""
+    made = RequestScope(request_id="req-1", method=method, target=target, client_ip="203.0.113.9")
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def principal(*scopes: str) -> Principal:
+    """A user with some scopes."""
+    return Principal("user-1", "key-1", frozenset(scopes))
+
+
+def basic(password: str, user: str = "anybody") -> str:
+    """The Authorization header of a client that has the key as its password."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -1,0 +1,219 @@
+"""app/local_keys.py: keys in a file that holds no keys."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import AuthUnavailable, Unauthenticated
+from app.local_keys import LocalKeys, digest
+from app.scope import Principal
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deeper" / "keys.json"
+
+
+@pytest.fixture
+def keys(path: Path) -> LocalKeys:
+    return LocalKeys(str(path))
+
+
+def key_id(keys: LocalKeys, user: str) -> str:
+    return next(str(entry["key_id"]) for entry in keys.entries() if entry["user_id"] == user)
+
+
+def test_a_key_gives_the_principal_it_was_made_for(keys: LocalKeys) -> None:
+    key = keys.add("alice", ["model:read", "model:write"], 50)
+    assert keys.validate(key, "203.0.113.9") == Principal(
+        "alice", key_id(keys, "alice"), frozenset({"model:read", "model:write"}), 50
+    )
+
+
+def test_a_key_is_recognisable_and_long_enough_that_nobody_guesses_it(keys: LocalKeys) -> None:
+    made = {keys.add("alice", []) for _ in range(3)}
+    assert len(made) == 3
+    assert {key for key in made if not re.fullmatch(r"hk_dev_[A-Za-z0-9_-]{43}", key)} == set()
+
+
+def test_the_file_holds_the_hash_and_what_belongs_to_it_but_never_the_key(keys: LocalKeys, path: Path) -> None:
+    key = keys.add("alice", ["model:read"], 7)
+    text = path.read_text()
+    (entry,) = json.loads(text)["keys"]
+    created = entry.pop("created_at")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", created)
+    assert re.fullmatch("[0-9a-f]{12}", entry.pop("key_id"))
+    assert entry == {
+        "user_id": "alice",
+        "sha256": hashlib.sha256(key.encode()).hexdigest(),
+        "scopes": ["model:read"],
+        "rate_limit_per_hour": 7,
+    }
+    assert (key in text, key.removeprefix("hk_dev_") in text) == (False, False)
+
+
+def test_nobody_else_may_read_the_file_and_nothing_is_left_beside_it(keys: LocalKeys, path: Path) -> None:
+    keys.add("alice", [])
+    keys.add("bob", [])
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert sorted(file.name for file in path.parent.iterdir()) == ["keys.json", "keys.json.lock"]
+
+
+def test_an_unknown_key_is_refused_and_so_is_every_key_without_a_file(keys: LocalKeys) -> None:
+    with pytest.raises(Unauthenticated):
+        keys.validate("hk_dev_" + "x" * 43, "")
+    keys.add("alice", [])
+    with pytest.raises(Unauthenticated):
+        keys.validate("hk_dev_" + "x" * 43, "")
+
+
+def test_the_hash_is_no_key(keys: LocalKeys) -> None:
+    keys.add("alice", [])
+    with pytest.raises(Unauthenticated):
+        keys.validate(keys.entries()[0]["sha256"], "")
+
+
+def test_a_key_added_by_another_process_works_at_once(keys: LocalKeys, path: Path) -> None:
+    keys.add("alice", [])
+    with pytest.raises(Unauthenticated):
+        keys.validate("x", "")
+    key = LocalKeys(str(path)).add("bob", [])
+    assert keys.validate(key, "").user_id == "bob"
+
+
+def test_a_revoked_key_stops_working_at_once_and_the_others_go_on(keys: LocalKeys, path: Path) -> None:
+    alices, bobs = keys.add("alice", []), keys.add("bob", [])
+    assert keys.validate(alices, "").user_id == "alice"
+    assert LocalKeys(str(path)).revoke(key_id(keys, "alice"))
+    with pytest.raises(Unauthenticated):
+        keys.validate(alices, "")
+    assert keys.validate(bobs, "").user_id == "bob"
+
+
+def test_revoking_says_whether_there_was_such_a_key(keys: LocalKeys) -> None:
+    keys.add("alice", [])
+    alices = key_id(keys, "alice")
+    assert [keys.revoke("000000000000"), keys.revoke(alices), keys.revoke(alices)] == [False, True, False]
+    assert keys.entries() == []
+
+
+def test_no_key_works_after_the_file_was_removed(keys: LocalKeys, path: Path) -> None:
+    key = keys.add("alice", [])
+    assert keys.validate(key, "").user_id == "alice"
+    path.unlink()
+    with pytest.raises(Unauthenticated):
+        keys.validate(key, "")
+
+
+def test_the_file_is_read_once_as_long_as_it_does_not_change(keys: LocalKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = keys.add("alice", [])
+    keys.validate(key, "")
+    monkeypatch.setattr(LocalKeys, "entries", lambda _: pytest.fail("was read again"))
+    assert keys.validate(key, "").user_id == "alice"
+
+
+ENTRY = {"key_id": "k", "user_id": "u", "sha256": digest("x"), "scopes": [], "rate_limit_per_hour": 1}
+UNREADABLE: dict[str, Any] = {
+    "empty": "",
+    "no JSON": "{",
+    "a list": "[]",
+    "null": "null",
+    "no keys": "{}",
+    "keys that are no list": '{"keys": 7}',
+    "a key that is no object": '{"keys": ["x"]}',
+    "a key without a hash": '{"keys": [{"user_id": "u"}]}',
+    "no UTF-8": b'{"keys": "\xff"}',
+}
+
+
+@pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_file_that_cannot_be_understood_is_an_outage_and_no_refusal(tmp_path: Path, text: str | bytes) -> None:
+    (tmp_path / "keys.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(AuthUnavailable) as raised:
+        LocalKeys(str(tmp_path / "keys.json")).validate("x", "")
+    assert (raised.value.status, raised.value.kind) == (503, "key_file_unreadable")
+
+
+@pytest.mark.parametrize("missing", ["key_id", "user_id", "scopes", "rate_limit_per_hour"])
+def test_an_entry_that_lacks_a_field_is_an_outage_too(tmp_path: Path, missing: str) -> None:
+    entry = {name: value for name, value in ENTRY.items() if name != missing}
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [entry]}))
+    with pytest.raises(AuthUnavailable):
+        LocalKeys(str(tmp_path / "keys.json")).validate("x", "")
+
+
+def test_a_file_that_broke_after_it_was_read_is_an_outage_until_it_is_mended(keys: LocalKeys, path: Path) -> None:
+    key = keys.add("alice", [])
+    keys.validate(key, "")
+    whole = path.read_text()
+    path.write_text("{")
+    for _ in range(2):
+        with pytest.raises(AuthUnavailable):
+            keys.validate(key, "")
+    path.write_text(whole)
+    assert keys.validate(key, "").user_id == "alice"
+
+
+def test_a_directory_in_its_place_is_an_outage(tmp_path: Path) -> None:
+    with pytest.raises(AuthUnavailable):
+        LocalKeys(str(tmp_path)).validate("x", "")
+
+
+def test_the_message_does_not_tell_where_the_file_is(tmp_path: Path) -> None:
+    with pytest.raises(AuthUnavailable) as raised:
+        LocalKeys(str(tmp_path)).validate("x", "")
+    assert str(tmp_path) not in raised.value.message
+
+
+@pytest.mark.parametrize("user", ["a", "a@b.c", "A-Z_0:9", "u" * 128])
+def test_a_user_name_is_what_may_be_a_header(keys: LocalKeys, user: str) -> None:
+    assert keys.validate(keys.add(user, []), "").user_id == user
+
+
+@pytest.mark.parametrize("user", ["", " ", "a b", "a\n", "a\r\nX: y", "\xe9", "u" * 129, "a,b", "a/b", "\u0661"])
+def test_any_other_user_name_is_refused_and_nothing_is_written(keys: LocalKeys, path: Path, user: str) -> None:
+    with pytest.raises(ValueError, match="a user name has"):
+        keys.add(user, [])
+    assert not path.exists()
+
+
+def test_keys_that_are_added_at_the_same_time_are_all_kept(path: Path) -> None:
+    made: list[str] = []
+    threads = [threading.Thread(target=lambda: made.append(LocalKeys(str(path)).add("alice", []))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {entry["sha256"] for entry in LocalKeys(str(path)).entries()} == {digest(key) for key in made}
+    assert len(made) == 8
+
+
+def test_a_key_file_may_have_any_name_without_being_its_own_lock(tmp_path: Path) -> None:
+    keys = LocalKeys(str(tmp_path / "keys.lock"))
+    first, second = keys.add("alice", []), keys.add("bob", [])
+    assert [keys.validate(key, "").user_id for key in (first, second)] == ["alice", "bob"]
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(
+    keys: LocalKeys, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = keys.add("alice", [])
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(json, "dump", full)
+        with pytest.raises(OSError, match="no space"):
+            keys.add("bob", [])
+    assert keys.validate(key, "").user_id == "alice"
+    assert [entry["user_id"] for entry in keys.entries()] == ["alice"]
+    assert os.listdir(path.parent).count("keys.json") == 1

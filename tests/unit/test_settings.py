@@ -1,0 +1,168 @@
+"""app/settings.py: what the environment may say. Its faults are in test_settings_faults.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.settings import AuthSettings, Settings, Timeouts, UpstreamSettings
+from app.upstream_url import Base
+from tests.unit.samples import settings
+
+
+def test_the_smallest_environment_gives_the_documented_defaults() -> None:
+    assert settings() == Settings(
+        upstream=UpstreamSettings(
+            base=Base("http", "mlflow.internal", 5000, ""),
+            style="api",
+            timeouts=Timeouts(connect=3.0, write=60.0, read=110.0, artifact_read=900.0),
+            auth="strip",
+            authorization="",
+            ca_bundle="",
+            client_cert="",
+            client_key="",
+            pool_size=64,
+        ),
+        auth=AuthSettings(service_url="http://auth.internal:8000", service_id="platform", timeout=5.0, keys_path=""),
+        host="127.0.0.1",
+        port=8001,
+        workers=2,
+        trusted_hops=1,
+        alb_idle_timeout=60.0,
+        serve_artifacts=True,
+        artifacts_disabled_status=503,
+        max_json_body=33554432,
+        debug=False,
+    )
+
+
+def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
+    files = {name: str(tmp_path / name) for name in ("ca", "cert", "key")}
+    for path in files.values():
+        Path(path).write_text("pem")
+    assert settings(
+        MLFLOW_SERVER_URL="https://MLflow.internal/base/",
+        MLFLOW_API_STYLE="ajax-api",
+        CONNECT_TIMEOUT_SECONDS="1.5",
+        WRITE_TIMEOUT_SECONDS="7",
+        READ_TIMEOUT_SECONDS="8",
+        ARTIFACT_READ_TIMEOUT_SECONDS="9",
+        MLFLOW_UPSTREAM_AUTH="replace",
+        MLFLOW_UPSTREAM_AUTHORIZATION="Bearer service",
+        MLFLOW_CA_BUNDLE_PATH=files["ca"],
+        MLFLOW_CLIENT_CERT_PATH=files["cert"],
+        MLFLOW_CLIENT_KEY_PATH=files["key"],
+        UPSTREAM_POOL_SIZE="5",
+        HOKUSAI_AUTH_SERVICE_URL="",
+        LOCAL_KEYS_PATH="/somewhere/keys.json",
+        AUTH_SERVICE_ID="website",
+        AUTH_TIMEOUT_SECONDS="0.5",
+        API_HOST="::",
+        API_PORT="0",
+        WEB_CONCURRENCY="3",
+        TRUSTED_PROXY_HOPS="0",
+        ALB_IDLE_TIMEOUT_SECONDS="120",
+        MLFLOW_SERVE_ARTIFACTS="False",
+        ARTIFACTS_DISABLED_STATUS="501",
+        MAX_JSON_BODY_BYTES="1",
+        MLFLOW_PROXY_DEBUG="TRUE",
+    ) == Settings(
+        upstream=UpstreamSettings(
+            base=Base("https", "mlflow.internal", 443, "/base"),
+            style="ajax-api",
+            timeouts=Timeouts(connect=1.5, write=7.0, read=8.0, artifact_read=9.0),
+            auth="replace",
+            authorization="Bearer service",
+            ca_bundle=files["ca"],
+            client_cert=files["cert"],
+            client_key=files["key"],
+            pool_size=5,
+        ),
+        auth=AuthSettings(service_url="", service_id="website", timeout=0.5, keys_path="/somewhere/keys.json"),
+        host="::",
+        port=0,
+        workers=3,
+        trusted_hops=0,
+        alb_idle_timeout=120.0,
+        serve_artifacts=False,
+        artifacts_disabled_status=501,
+        max_json_body=1,
+        debug=True,
+    )
+
+
+@pytest.mark.parametrize("variable", ["MLFLOW_SERVER_URL", "MLFLOW_TRACKING_URI"])
+def test_mlflow_is_named_by_either_variable(variable: str) -> None:
+    found = settings(**{"MLFLOW_SERVER_URL": "", variable: "http://other.internal:5001"})
+    assert found.upstream.base == Base("http", "other.internal", 5001, "")
+
+
+def test_the_older_names_are_only_fallbacks() -> None:
+    found = settings(MLFLOW_TRACKING_URI="http://ignored:1", AUTH_SERVICE_URL="http://ignored:2")
+    assert (found.upstream.base.host, found.auth.service_url) == ("mlflow.internal", "http://auth.internal:8000")
+
+
+def test_the_auth_service_is_named_by_its_older_variable_too() -> None:
+    found = settings(HOKUSAI_AUTH_SERVICE_URL="", AUTH_SERVICE_URL="http://older.internal:8000")
+    assert found.auth.service_url == "http://older.internal:8000"
+
+
+@pytest.mark.parametrize("end", ["", "/", "/api", "/api/"])
+def test_the_auth_services_base_may_or_may_not_end_in_api(end: str) -> None:
+    found = settings(HOKUSAI_AUTH_SERVICE_URL=f"https://auth.internal{end}")
+    assert found.auth.service_url == "https://auth.internal"
+
+
+@pytest.mark.parametrize("text", ["true", "TRUE", "1", "yes", "on", " True "])
+def test_a_flag_is_on(text: str) -> None:
+    assert settings(MLFLOW_PROXY_DEBUG=text).debug is True
+
+
+@pytest.mark.parametrize("text", ["false", "FALSE", "0", "no", "off", "", "  "])
+def test_a_flag_is_off(text: str) -> None:
+    assert settings(MLFLOW_PROXY_DEBUG=text).debug is False
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["API_HOST", "API_PORT", "MLFLOW_API_STYLE", "READ_TIMEOUT_SECONDS", "MLFLOW_SERVE_ARTIFACTS", "AUTH_SERVICE_ID"],
+)
+@pytest.mark.parametrize("text", ["", " ", "\t"], ids=["empty", "a space", "a tab"])
+def test_an_empty_variable_counts_as_one_that_is_not_set(variable: str, text: str) -> None:
+    assert settings(**{variable: text}) == settings()
+
+
+def test_a_proxy_elsewhere_may_mean_the_public_host_and_speaks_its_style() -> None:
+    found = settings(MLFLOW_SERVER_URL="https://registry.hokus.ai/mlflow", MLFLOW_ALLOW_PUBLIC_UPSTREAM="true")
+    assert (found.upstream.style, found.upstream.base.prefix) == ("ajax-api", "/mlflow")
+
+
+@pytest.mark.parametrize(
+    ("host", "style", "expected"),
+    [
+        ("mlflow.internal", "auto", "api"),
+        ("registry.hokus.ai", "auto", "ajax-api"),
+        ("mlflow.internal", "ajax-api", "ajax-api"),
+        ("registry.hokus.ai", "api", "api"),
+    ],
+)
+def test_the_style_follows_the_upstream_unless_it_is_said(host: str, style: str, expected: str) -> None:
+    found = settings(MLFLOW_SERVER_URL=f"http://{host}", MLFLOW_API_STYLE=style, MLFLOW_ALLOW_PUBLIC_UPSTREAM="true")
+    assert found.upstream.style == expected
+
+
+def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("Bearer service\n")
+    variables = {"MLFLOW_UPSTREAM_AUTH": "replace", "MLFLOW_UPSTREAM_AUTHORIZATION_FILE": str(tmp_path / "secret")}
+    assert settings(**variables).upstream.authorization == "Bearer service"
+
+
+def test_the_secret_is_not_in_the_settings_text() -> None:
+    found = settings(MLFLOW_UPSTREAM_AUTH="replace", MLFLOW_UPSTREAM_AUTHORIZATION="Bearer hk_test_x")
+    assert "hk_test_x" not in repr(found)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        settings().debug = True  # type: ignore[misc]
