@@ -16,7 +16,7 @@ except ConfigError as error:  # before a port is bound or a worker forked: nothi
 bind = f"[{settings.host}]:{settings.port}" if ":" in settings.host else f"{settings.host}:{settings.port}"
 workers = settings.workers
 worker_class = "app.worker.ProxyWorker"  # gevent: a slow client costs a greenlet, not a thread
-worker_connections = 1000  # greenlets per worker; what is idle or slow holds some kilobytes each
+worker_connections = 10000  # greenlets per worker, some kilobytes each; at the limit not even /health is answered
 backlog = 2048
 preload_app = False  # the upstream's pool is made after the fork; and gevent must patch before requests is imported
 

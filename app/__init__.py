@@ -32,7 +32,7 @@ def create_app(settings: "Settings") -> "Flask":
     from app.worker import DRAINING
 
     app = Flask(__name__, static_folder=None)
-    app.url_map.merge_slashes = app.url_map.strict_slashes = False  # no redirects on API paths, ever
+    app.url_map.merge_slashes = False  # no redirects on API paths, ever
     local_keys = LocalKeys(settings.auth.keys_path) if settings.auth.keys_path else None
     routes = read_routes()
     policy = Policy(RouteTable(routes))

@@ -126,6 +126,8 @@ def logging_config(debug: bool) -> dict[str, Any]:
         "loggers": {
             "gunicorn.error": out,
             "gunicorn.access": out,
+            # It puts the target, query and all, into sentences about broken answers.
+            "urllib3": {"handlers": [], "propagate": False, "level": "CRITICAL"},
             "app": {**out, "level": "DEBUG" if debug else "INFO"},
         },
     }

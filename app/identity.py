@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from time import monotonic
 from typing import NamedTuple, Protocol
+from urllib.parse import unquote_plus
 
 from flask import request
 
@@ -14,7 +15,7 @@ from app.errors import BadRequest, Unauthenticated
 from app.scope import Principal
 
 KEY = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")  # anything else is no key, and no auth service is asked about it
-KEY_IN_QUERY = re.compile(r"[?&](api_key|apikey)=", re.IGNORECASE)
+KEY_NAMES = {"api_key", "apikey", "api-key"}
 
 
 class Credential(NamedTuple):
@@ -42,7 +43,7 @@ class Identity:
         if request.blueprint == "health":
             return
         scope = scopes.of(request.environ)
-        if KEY_IN_QUERY.search(scope.suffix):
+        if holds_key(scope.suffix):
             raise BadRequest(
                 "An API key in the query would end up in logs. Send it as a Bearer token (MLFLOW_TRACKING_TOKEN).",
                 kind="key_in_query",
@@ -57,6 +58,12 @@ class Identity:
             raise refused(credential.kind, _wants_page(request.environ)) from None
         finally:
             scope.auth_seconds = monotonic() - begun
+
+
+def holds_key(query: str) -> bool:
+    """Whether a raw query, with its question mark, has a parameter that is named like a key."""
+    names = (pair.partition("=")[0] for pair in query[1:].split("&"))
+    return any(unquote_plus(name).lower() in KEY_NAMES for name in names)
 
 
 def find_credential(environ: Mapping[str, str]) -> Credential:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BLOCK = 256 * 1024
 PEEK = 16 * 1024  # of an error page: enough to know it by
+KEPT_OF_A_PAGE = ("retry-after", "allow", "content-range")  # what a status means without its page
 HOST_REJECTED = b"Invalid Host header"  # mlflow/server/security.py, text/plain with status 403
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing sends RST
 
@@ -32,10 +33,11 @@ def respond(answer: requests.Response, scope: RequestScope, environ: "WSGIEnviro
     if answer.status_code >= 400 and not _is_json(pairs):
         raise page_error(answer, scope)
     own = [("X-Content-Type-Options", "nosniff"), ("Server-Timing", server_timing(scope))]
-    headers = [
-        (name, relocated(value, base, scope.mount) if name.lower() == "location" else value)
-        for name, value in to_client(pairs, own)
-    ]
+    headers = []
+    for name, value in to_client(pairs, own):
+        shown = relocated(value, base, scope.mount) if name.lower() == "location" else value
+        if shown or not value:
+            headers.append((name, shown))
     blocks = Blocks(answer, scope, environ)
     return Answer(blocks, status_line(answer.status_code), headers, direct_passthrough=True)
 
@@ -58,7 +60,8 @@ def page_error(answer: requests.Response, scope: RequestScope) -> ProxyError:
     error = ProxyError(f"{answer.status_code}: MLflow answered with an error page.", kind="upstream_page")
     error.status, error.error_code = answer.status_code, code_for_status(answer.status_code)
     error.outcome = "upstream_error" if error.status >= 500 else "client_error"
-    error.headers = [pair for pair in answer.raw.headers.items() if pair[0].lower() in ("retry-after", "allow")]
+    error.headers = [pair for pair in answer.raw.headers.items() if pair[0].lower() in KEPT_OF_A_PAGE]
+    error.headers.append(("Server-Timing", server_timing(scope)))
     if error.status == 404 and "artifacts" in scope.action.split("."):
         error.error_code = "RESOURCE_NOT_FOUND"
         error.message = f"The requested resource was not found: {scope.path}"
@@ -72,12 +75,15 @@ def server_timing(scope: RequestScope) -> str:
 
 
 def relocated(location: str, base: Base, mount: str) -> str:
-    """A Location on the public side: no internal host, and under the mount that the client came in by."""
+    """A Location on the public side: no internal host, and under the mount that the client came in by.
+
+    Empty when it is no address: Werkzeug could not write it.
+    """
     try:
         parts = urlsplit(location)
         elsewhere = parts.netloc and parts.hostname != base.host
     except ValueError:
-        return location
+        return ""
     if elsewhere or not (parts.netloc or location.startswith("/")):
         return location
     path = parts.path or "/"
@@ -94,12 +100,16 @@ class Blocks:
     def __init__(self, answer: requests.Response, scope: RequestScope, environ: "WSGIEnvironment") -> None:
         self._raw = answer.raw
         self._scope = scope
+        self._begun = False
         self._socket: Any = environ.get("gunicorn.socket")
 
     def __iter__(self) -> "Blocks":
         return self
 
     def __next__(self) -> bytes:
+        if not self._begun:
+            self._begun = True
+            return b""  # gunicorn writes the head with the first block: it must not wait for a body that takes its time
         try:
             block: bytes = self._raw.read1(BLOCK, decode_content=False)
         except (HTTPError, OSError) as error:

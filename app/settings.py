@@ -93,7 +93,7 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, Reader]:
         auth=_auth(reader),
         host=host,
         port=port,
-        workers=reader.number("WEB_CONCURRENCY", 2, 1),
+        workers=reader.number("PROXY_WORKERS", 2, 1),
         trusted_hops=reader.number("TRUSTED_PROXY_HOPS", 1, 0),
         alb_idle_timeout=reader.seconds("ALB_IDLE_TIMEOUT_SECONDS", 60),
         serve_artifacts=reader.flag("MLFLOW_SERVE_ARTIFACTS", True),
@@ -115,7 +115,10 @@ def _upstream(reader: Reader, own_host: str, own_port: int) -> UpstreamSettings:
         reader.fault(
             "MLFLOW_UPSTREAM_AUTH=replace and MLFLOW_UPSTREAM_AUTHORIZATION belong together: set both or none."
         )
-    cert, key = reader.file("MLFLOW_CLIENT_CERT_PATH"), reader.file("MLFLOW_CLIENT_KEY_PATH")
+    cert, key = (
+        reader.pem("MLFLOW_CLIENT_CERT_PATH", "CERTIFICATE"),
+        reader.pem("MLFLOW_CLIENT_KEY_PATH", "PRIVATE KEY"),
+    )
     if bool(cert) != bool(key):
         reader.fault("MLFLOW_CLIENT_CERT_PATH and MLFLOW_CLIENT_KEY_PATH belong together: set both or none.")
     return UpstreamSettings(
@@ -124,7 +127,7 @@ def _upstream(reader: Reader, own_host: str, own_port: int) -> UpstreamSettings:
         timeouts=_timeouts(reader),
         auth=cast(Literal["strip", "forward", "replace"], auth),
         authorization=authorization,
-        ca_bundle=reader.file("MLFLOW_CA_BUNDLE_PATH"),
+        ca_bundle=reader.pem("MLFLOW_CA_BUNDLE_PATH", "CERTIFICATE"),
         client_cert=cert,
         client_key=key,
         pool_size=reader.number("UPSTREAM_POOL_SIZE", 64, 1),

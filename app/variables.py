@@ -73,6 +73,14 @@ class Reader:
             self.fault(f"{name} names a file that cannot be read.")
         return path
 
+    def pem(self, name: str, kind: str) -> str:
+        """The path of a file that holds a PEM block of this kind, when it is given (RFC 7468)."""
+        found = len(self.faults)
+        path = self.file(name)
+        if path and len(self.faults) == found and f"{kind}-----" not in self._content(name, path):
+            self.fault(f"{name} names a file that holds no {kind} in PEM form.")
+        return path
+
     def secret(self, name: str) -> str:
         """The variable's text, or the content of the file that `NAME_FILE` names. Never part of a fault's text."""
         given, path = self.text(name, ""), self.file(f"{name}_FILE")

@@ -12,6 +12,7 @@
 import os
 import select
 import socket
+import ssl
 from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import Any
@@ -23,8 +24,10 @@ from requests.structures import CaseInsensitiveDict
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.response import HTTPResponse
+from urllib3.response import HTTPResponse as PooledResponse
 from urllib3.util import SKIP_HEADER
+
+from app.answer_head import StrictResponse
 
 # The question "is there anything to read" must not yield: gevent's own poll goes through its event loop.
 poll = monkey.get_original("select", "poll")
@@ -62,9 +65,20 @@ class Outbound(CaseInsensitiveDict[str]):
 class ExactConnection(HTTPConnection):
     """A connection that sends the target as it is and survives an upstream that answers early or falls asleep."""
 
+    response_class = StrictResponse
     idle_since = 0.0
     cut_short = False
     sees_answers = True  # whether a readable socket means an answer
+
+    def connect(self) -> None:
+        """Connect; a connection that was never used has not idled."""
+        super().connect()
+        self.idle_since = monotonic()
+
+    def putheader(self, header: Any, *values: Any) -> None:
+        """Write a header. As bytes, lest a client's value be taken for urllib3's word for leaving a header out."""
+        encoded: list[Any] = [v if v is SKIP_HEADER else str(v).encode("latin-1") for v in values]
+        super().putheader(header, *encoded)
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
         """Send one request; `headers` is an `Outbound`. Raises what the body raises, and OSError for the socket's."""
@@ -95,7 +109,7 @@ class ExactConnection(HTTPConnection):
         Raises TimeoutError when it neither takes a byte nor answers for `timeout` seconds.
         """
         if self.sock is None or not self.sees_answers:
-            super().send(data)
+            self._send_blindly(data)
             return
         descriptor, rest = self.sock.fileno(), memoryview(data)
         while rest:
@@ -103,6 +117,12 @@ class ExactConnection(HTTPConnection):
                 rest = rest[os.write(descriptor, rest) :]
             except BlockingIOError:
                 self._wait_for_room(descriptor)
+
+    def _send_blindly(self, data: Any) -> None:
+        try:
+            super().send(data)
+        except ssl.SSLEOFError:  # TLS's way to say that the upstream takes no more
+            raise self._answered() from None
 
     def _wait_for_room(self, descriptor: int) -> None:
         readable, writable, _ = select.select([descriptor], [descriptor], [], self.timeout)
@@ -121,7 +141,7 @@ class ExactConnection(HTTPConnection):
         """Whether an idle connection may be used again: a byte or an end that nobody asked for means no."""
         return self.sock is not None and not self._has_input()
 
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3, whose response is not http.client's
+    def getresponse(self) -> PooledResponse:  # type: ignore[override]  # as in urllib3, whose response is not http.client's
         """Read status line and headers."""
         try:
             response = super().getresponse()

@@ -1,4 +1,6 @@
-"""gunicorn's gevent worker, two habits changed: it answers malformed requests in JSON and says when it drains."""
+"""gunicorn's gevent worker, some habits changed: malformed requests are answered in JSON, a body that nobody read
+does not hold its connection, and it says when it drains.
+"""
 
 import uuid
 from typing import Any
@@ -6,6 +8,7 @@ from typing import Any
 from gunicorn.http import errors as parse
 from gunicorn.workers.ggevent import GeventWorker
 
+from app.drain import finish
 from app.errors import BadRequest, OwnFault, ProxyError, render
 from app.scope import RequestScope
 
@@ -14,11 +17,13 @@ DRAINING = "DRAINING"  # in the app's config: /ready answers 503 while it is tru
 # What gunicorn's parser refuses before there is a WSGI environ, and our status for it. Others of its errors are 400.
 STATUS = {parse.LimitRequestLine: 414, parse.LimitRequestHeaders: 431, parse.ExpectationFailed: 417}
 REFUSALS = (parse.ParseException, parse.ConfigurationProblem)
+OUR_FAULTS = (parse.InvalidResponseHeader, parse.InvalidResponseHeaderName)  # in what we answer, not in what we got
+VERSIONS = ((1, 0), (1, 1))
 
 
 def refusal(error: BaseException) -> ProxyError:
     """Our error for one that gunicorn met; `OwnFault` for one that is nobody's malformed request."""
-    if not isinstance(error, REFUSALS):
+    if not isinstance(error, REFUSALS) or isinstance(error, OUR_FAULTS):
         return OwnFault()
     refused = BadRequest("Malformed request.", kind=type(error).__name__)
     refused.status = STATUS.get(type(error), 400)
@@ -48,6 +53,17 @@ class ProxyWorker(GeventWorker):
         except OSError:
             scope.outcome = "client_gone"
         self.log.line(scope, error.status, len(body))
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        """Serve one request; then see that its body, if nobody read it, does not hold the connection."""
+        if req.version not in VERSIONS:
+            raise parse.InvalidHTTPVersion(req.version)  # gunicorn would echo it
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        finally:
+            reusable = finish(req.body, sock)
+        if not reusable:
+            raise StopIteration  # gunicorn's word for "close this connection"
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
         """SIGTERM: finish what is under way, and let /ready say so on connections that are still open."""

@@ -16,7 +16,8 @@ def make_blueprint(forward: Callable[[Profile], Response], settings: Settings) -
     blueprint = Blueprint("mlflow", __name__)
     profile = Profile(settings.upstream.timeouts.read, settings.max_json_body)
 
-    @blueprint.route("/", defaults={"rest": ""}, methods=METHODS, provide_automatic_options=False)
+    # Not strict: the mount without a slash comes here too, and not to a redirect of Flask's, which names a host.
+    @blueprint.route("/", defaults={"rest": ""}, methods=METHODS, provide_automatic_options=False, strict_slashes=False)
     @blueprint.route("/<path:rest>", methods=METHODS, provide_automatic_options=False)
     def anything(rest: str) -> Response:
         scope = scopes.of(request.environ)
