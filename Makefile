@@ -1,0 +1,49 @@
+# `make` alone lists what there is. All of it works without activating anything.
+PYTHON ?= python3
+API_PORT ?= 8001
+USER_NAME ?=
+export API_PORT USER_NAME
+
+DEV := $(PYTHON) -m scripts.dev
+VENV_PYTHON := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help run register key env test lint types format secrets sure clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: ## start MLflow and the proxy in front of it (API_PORT=8001) until Ctrl-C
+	@$(DEV) run
+
+register: ## register a model through the running proxy, end to end
+	@$(DEV) register
+
+key: ## make a key: make key USER_NAME=alice
+	@$(DEV) key --user "$$USER_NAME"
+
+env: ## make the environments .venv and .venv-mlflow, with all the tools
+	@$(DEV) env dev
+
+test: env ## run all tests
+	@$(VENV_PYTHON) -m pytest
+
+lint: env ## check style and form
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .
+
+types: env ## check the types
+	@$(VENV_PYTHON) -m mypy --strict app
+
+format: env ## put the code into form
+	@$(VENV_PYTHON) -m ruff check --fix .
+	@$(VENV_PYTHON) -m ruff format .
+
+secrets: ## search the repository for keys and passwords
+	@$(PYTHON) scripts/secret_search.py
+
+sure: lint types secrets test ## all of lint, types, secrets, test
+
+clean: ## remove the environments and caches; .local, with your experiments, stays
+	rm -rf .venv .venv-mlflow .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
