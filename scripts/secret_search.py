@@ -24,7 +24,7 @@ EXAMPLES = [ipaddress.ip_network(n) for n in ("192.0.2.0/24", "198.51.100.0/24",
 
 
 def is_real(address: str) -> bool:
-    """Whether a dotted quad could be a host somewhere: neither loopback, unspecified, made for examples, nor invalid."""
+    """Whether a dotted quad could be a host somewhere: not loopback, unspecified, made for examples, or invalid."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -22,6 +22,9 @@ LEAVES = {"settings", "variables", "upstream_url", "scope", "errors", "headers",
 MAY_KNOW = {
     "forward": {"inbound", "passthrough", "upstream"},  # the one forwarding function: translate, send, respond
     "upstream": {"inbound", "wire"},  # the body's type, and the adapter that it mounts
+    "wire": {"answer_head"},  # the response class of its connections
+    "drain": {"inbound"},  # how a body is read below wsgi.input
+    "worker": {"drain"},
     "probes": {"upstream"},  # health asks through the same session as the traffic
     "cli": {"local_keys"},
     "blueprints.artifacts": {"edge", "forward"},  # the methods that exist, and the profile to choose
@@ -29,7 +32,7 @@ MAY_KNOW = {
     "blueprints.health": {"probes"},
 }
 
-MAY_SPEAK_HTTP = {"sessions", "upstream", "wire", "auth_service", "passthrough"}
+MAY_SPEAK_HTTP = {"sessions", "upstream", "wire", "answer_head", "auth_service", "passthrough"}
 
 every_module = pytest.mark.parametrize("name", TREES)
 

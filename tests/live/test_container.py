@@ -41,9 +41,7 @@ def test_the_image_does_not_run_as_root() -> None:
 
 def test_what_is_copied_exists_and_is_not_ignored() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    copied = {
-        source for line in instructions("COPY") if not line.startswith("--from") for source in line.split()[:-1]
-    }
+    copied = {source for line in instructions("COPY") if not line.startswith("--from") for source in line.split()[:-1]}
     assert copied == allowed
     assert all((ROOT / source).exists() for source in copied)
 

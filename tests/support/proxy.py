@@ -28,7 +28,7 @@ Line = dict[str, Any]
 
 def start_failing(env: Mapping[str, str], *, root: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
     """Start the proxy where it has to refuse: gives exit code, stdout, stderr. AssertionError when it keeps running."""
-    defaults = {"API_HOST": "127.0.0.1", "API_PORT": str(free_port()), "WEB_CONCURRENCY": "1"}
+    defaults = {"API_HOST": "127.0.0.1", "API_PORT": str(free_port()), "PROXY_WORKERS": "1"}
     process = subprocess.Popen(
         COMMAND,
         cwd=root,
@@ -52,7 +52,7 @@ class Proxy:
     """Context manager, also usable with start() and stop(). `env` is all it knows but host, port and one worker."""
 
     def __init__(self, env: Mapping[str, str], *, root: Path = REPOSITORY) -> None:
-        self._env = {"API_HOST": "127.0.0.1", "WEB_CONCURRENCY": "1", **env}
+        self._env = {"API_HOST": "127.0.0.1", "PROXY_WORKERS": "1", **env}
         self._root = root
         self._process: subprocess.Popen[bytes] | None = None
         self._signalled = False

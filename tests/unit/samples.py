@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 from app.scope import Principal, RequestScope
@@ -36,3 +37,9 @@ def principal(*scopes: str) -> Principal:
 def basic(password: str, user: str = "anybody") -> str:
     """The Authorization header of a client that has the key as its password."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def pem(path: Path, kind: str) -> str:
+    """Write a file that looks like a PEM file of this kind, and give its path."""
+    path.write_text(f"-----BEGIN {kind}-----\n-----END {kind}-----\n")
+    return str(path)

@@ -237,6 +237,7 @@ def test_every_logger_writes_json_to_stdout(debug: bool, level: str) -> None:
         "gunicorn.error": ("INFO", ["out"], False),
         "gunicorn.access": ("INFO", ["out"], False),
         "app": (level, ["out"], False),
+        "urllib3": ("CRITICAL", [], False),
     }
     assert (config["handlers"]["out"]["stream"], config["formatters"]["line"]["()"]) == ("ext://sys.stdout", Line)
     assert (config["root"], config["disable_existing_loggers"]) == ({"handlers": ["out"], "level": "WARNING"}, False)

@@ -95,7 +95,7 @@ def test_lines_go_to_stdout_in_json_and_debug_is_passed_on() -> None:
     [("127.0.0.1", ["127.0.0.1:9001"]), ("0.0.0.0", ["0.0.0.0:9001"]), ("::", ["[::]:9001"]), ("h", ["h:9001"])],
 )
 def test_it_listens_where_the_settings_say(host: str, bind: list[str]) -> None:
-    config = load(API_HOST=host, API_PORT="9001", WEB_CONCURRENCY="3")
+    config = load(API_HOST=host, API_PORT="9001", PROXY_WORKERS="3")
     assert (config.bind, config.workers) == (bind, 3)
 
 

@@ -138,7 +138,7 @@ def test_an_error_page_becomes_mlflows_json_with_its_status(status: int, code: s
         code,
         outcome,
         "upstream_page",
-        [("Retry-After", "3"), ("Allow", "GET")],
+        [("Retry-After", "3"), ("Allow", "GET"), ("Server-Timing", server_timing(samples.scope()))],
     )
     assert json.loads(payload(error, "r")) == {
         "error_code": code,

@@ -47,9 +47,12 @@ class ClientSocket:
 
 
 def blocks(raw: Raw, scope: RequestScope, client: ClientSocket | None = None) -> Blocks:
+    """Blocks whose first, the empty one with which gunicorn sends the head, was taken."""
     given = requests.Response()
     given.raw = raw
-    return Blocks(given, scope, {"gunicorn.socket": client} if client else {})
+    made = Blocks(given, scope, {"gunicorn.socket": client} if client else {})
+    assert (next(made), scope.first_byte) == (b"", None)
+    return made
 
 
 def test_blocks_pass_as_they_come_and_the_first_is_timed() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from app.settings import AuthSettings, Settings, Timeouts, UpstreamSettings
 from app.upstream_url import Base
+from tests.unit import samples
 from tests.unit.samples import settings
 
 
@@ -40,7 +41,7 @@ def test_the_smallest_environment_gives_the_documented_defaults() -> None:
 def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
     files = {name: str(tmp_path / name) for name in ("ca", "cert", "key")}
     for path in files.values():
-        Path(path).write_text("pem")
+        samples.pem(Path(path), "PRIVATE KEY" if path.endswith("key") else "CERTIFICATE")
     assert settings(
         MLFLOW_SERVER_URL="https://MLflow.internal/base/",
         MLFLOW_API_STYLE="ajax-api",
@@ -60,7 +61,7 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
         AUTH_TIMEOUT_SECONDS="0.5",
         API_HOST="::",
         API_PORT="0",
-        WEB_CONCURRENCY="3",
+        PROXY_WORKERS="3",
         TRUSTED_PROXY_HOPS="0",
         ALB_IDLE_TIMEOUT_SECONDS="120",
         MLFLOW_SERVE_ARTIFACTS="False",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import ConfigError, Settings, read
-from tests.unit.samples import ENVIRONMENT, settings
+from tests.unit.samples import ENVIRONMENT, pem, settings
 
 
 def faults(**variables: str) -> list[str]:
@@ -28,7 +28,7 @@ def test_all_faults_are_told_at_once() -> None:
     bad = {
         "MLFLOW_SERVER_URL": "ftp://mlflow.internal",
         "API_PORT": "eight",
-        "WEB_CONCURRENCY": "0",
+        "PROXY_WORKERS": "0",
         "READ_TIMEOUT_SECONDS": "soon",
         "MLFLOW_SERVE_ARTIFACTS": "maybe",
         "MLFLOW_API_STYLE": "rest",
@@ -50,7 +50,7 @@ def test_all_faults_are_told_at_once() -> None:
         ("API_PORT", "-1", "API_PORT must be a whole number of at least 0, not '-1'."),
         ("API_PORT", "8001.0", "API_PORT must be a whole number of at least 0, not '8001.0'."),
         ("API_PORT", "²", "API_PORT must be a whole number of at least 0, not '²'."),
-        ("WEB_CONCURRENCY", "0", "WEB_CONCURRENCY must be a whole number of at least 1, not '0'."),
+        ("PROXY_WORKERS", "0", "PROXY_WORKERS must be a whole number of at least 1, not '0'."),
         ("TRUSTED_PROXY_HOPS", "one", "TRUSTED_PROXY_HOPS must be a whole number of at least 0, not 'one'."),
         ("UPSTREAM_POOL_SIZE", "0", "UPSTREAM_POOL_SIZE must be a whole number of at least 1, not '0'."),
         ("MAX_JSON_BODY_BYTES", "32M", "MAX_JSON_BODY_BYTES must be a whole number of at least 1, not '32M'."),
@@ -153,8 +153,9 @@ def test_the_service_credential_and_its_mode_belong_together(variables: dict[str
 
 
 @pytest.mark.parametrize("variable", ["MLFLOW_CLIENT_CERT_PATH", "MLFLOW_CLIENT_KEY_PATH"])
-def test_certificate_and_key_belong_together(variable: str) -> None:
-    assert faults(**{variable: __file__}) == [
+def test_certificate_and_key_belong_together(variable: str, tmp_path: Path) -> None:
+    kind = "CERTIFICATE" if "CERT" in variable else "PRIVATE KEY"
+    assert faults(**{variable: pem(tmp_path / "half.pem", kind)}) == [
         "MLFLOW_CLIENT_CERT_PATH and MLFLOW_CLIENT_KEY_PATH belong together: set both or none."
     ]
 

@@ -21,7 +21,7 @@ import sys
 if os.environ.get("REFUSE"):
     sys.exit("REFUSE is set")
 bind = f"{os.environ['API_HOST']}:{os.environ['API_PORT']}"
-workers = int(os.environ["WEB_CONCURRENCY"])
+workers = int(os.environ["PROXY_WORKERS"])
 graceful_timeout = 1
 control_socket_disable = True
 """
@@ -56,7 +56,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_it_serves_in_a_clean_environment_and_stops(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEAKED_FROM_THE_SHELL", "1")
-    with Proxy({"GIVEN": "1", "WEB_CONCURRENCY": "2"}, root=root) as proxy:
+    with Proxy({"GIVEN": "1", "PROXY_WORKERS": "2"}, root=root) as proxy:
         names = request(proxy.port, "GET", "/").json()
         proxy.wait_line(lambda line: len(proxy.pids()) == 2)
         assert processes_in(root) == {proxy.pid, *proxy.pids()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,15 +122,17 @@ def test_an_answer_is_given_unread_with_its_status_noted() -> None:
 
 
 @responses.activate
-def test_certificates_are_used_as_configured() -> None:
-    how = {"verify": __file__, "cert": (__file__, samples.__file__)}
+def test_certificates_are_used_as_configured(tmp_path: Path) -> None:
+    ca, cert = samples.pem(tmp_path / "ca", "CERTIFICATE"), samples.pem(tmp_path / "cert", "CERTIFICATE")
+    key = samples.pem(tmp_path / "key", "PRIVATE KEY")
+    how = {"verify": ca, "cert": (cert, key)}
     responses.get("https://mlflow.internal/", match=[matchers.request_kwargs_matcher(how)])
     upstream = Upstream(
         samples.settings(
             MLFLOW_SERVER_URL="https://mlflow.internal",
-            MLFLOW_CA_BUNDLE_PATH=__file__,
-            MLFLOW_CLIENT_CERT_PATH=__file__,
-            MLFLOW_CLIENT_KEY_PATH=samples.__file__,
+            MLFLOW_CA_BUNDLE_PATH=ca,
+            MLFLOW_CLIENT_CERT_PATH=cert,
+            MLFLOW_CLIENT_KEY_PATH=key,
         ).upstream
     )
     assert upstream.send(outgoing(), samples.scope()).status_code == 200
