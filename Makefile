@@ -8,7 +8,7 @@ DEV := $(PYTHON) -m scripts.dev
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run register key env test lint types format secrets sure clean
+.PHONY: help run register key env test lint types format lock secrets sure clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -25,8 +25,11 @@ key: ## make a key: make key USER_NAME=alice
 env: ## make the environments .venv and .venv-mlflow, with all the tools
 	@$(DEV) env dev
 
-test: env ## run all tests
-	@$(VENV_PYTHON) -m pytest
+test: env ## run all tests, and measure the branch coverage of app/ (at least 95 %)
+	@$(VENV_PYTHON) -m coverage erase
+	@$(VENV_PYTHON) -m coverage run -m pytest
+	@$(VENV_PYTHON) -m coverage combine -q
+	@$(VENV_PYTHON) -m coverage report
 
 lint: env ## check style and form
 	@$(VENV_PYTHON) -m ruff check .
@@ -38,6 +41,10 @@ types: env ## check the types
 format: env ## put the code into form
 	@$(VENV_PYTHON) -m ruff check --fix .
 	@$(VENV_PYTHON) -m ruff format .
+
+lock: env ## pin the newest versions that requirements*.in allow
+	@$(VENV_PYTHON) -m piptools compile -q --strip-extras --upgrade --no-emit-find-links --no-emit-index-url -o requirements.txt requirements.in
+	@$(VENV_PYTHON) -m piptools compile -q --strip-extras --upgrade --no-emit-find-links --no-emit-index-url -o requirements-dev.txt requirements-dev.in
 
 secrets: ## search the repository for keys and passwords
 	@$(PYTHON) scripts/secret_search.py
