@@ -25,19 +25,24 @@ def create_app(settings: "Settings") -> "Flask":
     from app.forward import Forwarder
     from app.identity import Identity
     from app.local_keys import LocalKeys
+    from app.native import NativeRoutes
     from app.policy import Policy, RouteTable, read_routes
     from app.probes import Probes
+    from app.transfers import Slots
     from app.translate import MOUNTS
     from app.upstream import Upstream
-    from app.worker import DRAINING
+    from app.worker import CLIENT_IDLE, DRAINING
 
     app = Flask(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # no redirects on API paths, ever
+    app.config[CLIENT_IDLE] = settings.upstream.timeouts.client_idle
     local_keys = LocalKeys(settings.auth.keys_path) if settings.auth.keys_path else None
     routes = read_routes()
     policy = Policy(RouteTable(routes))
     upstream = Upstream(settings.upstream)
-    forward = Forwarder(settings, upstream)
+    probes = Probes(settings, upstream)
+    forward = Forwarder(settings, upstream, NativeRoutes(settings.upstream.native_artifacts, probes.version))
+    slots = Slots(settings.transfers_per_key, settings.transfers_in_all)
 
     # edge: who calls, under which id; malformed requests end here with 400
     app.wsgi_app = Edge(app.wsgi_app, settings.trusted_hops)  # type: ignore[method-assign]  # Flask's documented way
@@ -49,9 +54,9 @@ def create_app(settings: "Settings") -> "Flask":
     # policy, second half: 403
     app.before_request(policy.permit)
     # the endpoint: health answers by itself; the others pick a profile and call forward (translate, send, respond)
-    app.register_blueprint(health.make_blueprint(Probes(settings, upstream), DRAINING))
+    app.register_blueprint(health.make_blueprint(probes, DRAINING))
     for mount in (*MOUNTS, ""):
-        transfers = artifacts.make_blueprint(forward, settings, routes)
+        transfers = artifacts.make_blueprint(forward, settings, routes, slots)
         app.register_blueprint(transfers, url_prefix=mount, name=f"artifacts {mount}")
         app.register_blueprint(mlflow.make_blueprint(forward, settings), url_prefix=mount, name=f"mlflow {mount}")
     # errors: whatever a stage raised leaves in one JSON shape

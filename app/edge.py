@@ -57,7 +57,11 @@ class Edge:
             respond(status, headers)
             return Finishing([] if scope.method == "HEAD" else [body], scope)
         environ["PATH_INFO"], environ["SCRIPT_NAME"] = scope.path, ""
-        return Finishing(self.app(environ, respond), scope)
+        try:
+            return Finishing(self.app(environ, respond), scope)
+        except BaseException:  # what the app raises here nobody closes
+            scope.end()
+            raise
 
 
 class Finishing:
@@ -79,10 +83,13 @@ class Finishing:
             raise
 
     def close(self) -> None:
-        """Close what is inside, as WSGI asks (PEP 3333)."""
+        """Close what is inside, as WSGI asks (PEP 3333), and end the request."""
         close = getattr(self._blocks, "close", None)
-        if close is not None:
-            close()
+        try:
+            if close is not None:
+                close()
+        finally:
+            self._scope.end()
 
 
 def open_scope(environ: "WSGIEnvironment", trusted_hops: int) -> RequestScope:

@@ -100,6 +100,12 @@ class RateLimited(ProxyError):
     status, error_code, outcome = 429, "REQUEST_LIMIT_EXCEEDED", "rate_limited"
 
 
+class Overloaded(ProxyError):
+    """More transfers at once than this worker takes; carries Retry-After."""
+
+    status, error_code, outcome = 503, "TEMPORARILY_UNAVAILABLE", "rate_limited"
+
+
 class ArtifactsDisabled(ProxyError):
     """MLFLOW_SERVE_ARTIFACTS=false. 503 as in use today, or 501 for clients that should not retry for minutes."""
 

@@ -9,9 +9,11 @@ from app import scope as scopes
 from app.errors import ArtifactsDisabled
 from app.headers import Pair, to_upstream
 from app.inbound import Body
+from app.native import NativeRoutes
 from app.passthrough import respond
 from app.scope import RequestScope
 from app.settings import Settings
+from app.transfers import Slots
 from app.translate import upstream_path
 from app.upstream import Upstream, UpstreamRequest
 
@@ -25,13 +27,15 @@ class Profile:
     read_timeout: float
     most_body: int | None
     disabled_status: int | None = None  # answered instead of forwarding, when set
+    slots: Slots | None = None  # bounds how many may run at once, when set
 
 
 class Forwarder:
     """Forwards the current Flask request to MLflow."""
 
-    def __init__(self, settings: Settings, upstream: Upstream) -> None:
+    def __init__(self, settings: Settings, upstream: Upstream, native: NativeRoutes) -> None:
         self._settings = settings.upstream
+        self._native = native
         self._debug = settings.debug
         self._upstream = upstream
 
@@ -40,6 +44,8 @@ class Forwarder:
         scope = scopes.of(request.environ)
         if profile.disabled_status is not None:
             raise ArtifactsDisabled(profile.disabled_status)
+        if profile.slots is not None and scope.principal is not None:
+            scope.at_end.append(profile.slots.take(scope.principal.key_id))
         outgoing = self._translate(scope, profile)
         if self._debug:
             self._explain(scope, outgoing)
@@ -48,7 +54,7 @@ class Forwarder:
 
     def _translate(self, scope: RequestScope, profile: Profile) -> UpstreamRequest:
         base = self._upstream.base
-        scope.upstream_path = upstream_path(scope.rest, base.prefix, self._settings.style)
+        scope.upstream_path = upstream_path(scope.rest, self._prefix(scope), self._settings.style)
         scope.target_url = base.origin + scope.upstream_path
         pairs = client_headers(request.environ)
         has_body = "CONTENT_LENGTH" in request.environ or "HTTP_TRANSFER_ENCODING" in request.environ
@@ -58,7 +64,13 @@ class Forwarder:
             headers=to_upstream(pairs, self._own_headers(scope), self._settings.auth == "forward"),
             body=Body(request.environ, scope, profile.most_body) if has_body else None,
             read_timeout=profile.read_timeout,
+            fresh=profile.most_body is None and has_body,
         )
+
+    def _prefix(self, scope: RequestScope) -> str:
+        prefix = self._upstream.base.prefix
+        moves = scope.route is None or scope.route.moves_with_prefix
+        return prefix if moves or not prefix or not self._native.served() else ""
 
     def _own_headers(self, scope: RequestScope) -> list[Pair]:
         own = [
@@ -82,7 +94,7 @@ class Forwarder:
             "route": scope.route.path if scope.route else "",
             "family": scope.family,
             "style": self._settings.style,
-            "prefix": self._upstream.base.prefix,
+            "prefix": self._prefix(scope),
             "target_url": scope.target_url,
             "upstream_headers": ",".join(sorted(name for name, _ in outgoing.headers)),
         }

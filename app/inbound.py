@@ -75,7 +75,8 @@ class Body:
             yield
         except OSError as error:  # also gunicorn's NoMoreData: the end of the connection amid a chunked body
             self._stream.failed = True  # where the next request would begin is unknown: gunicorn must close
-            raise ClientGone("The request body ended before its announced end.", kind="client_reset") from error
+            kind = "client_stalled" if isinstance(error, TimeoutError) else "client_reset"
+            raise ClientGone("The request body ended before its announced end.", kind=kind) from error
         except ParseException as error:
             self._stream.failed = True
             raise BadRequest("Malformed request: bad chunk in the body.", kind="bad_chunk") from error

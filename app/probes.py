@@ -61,6 +61,10 @@ class Probes:
         shown = {name: {"status": check.status, "message": check.message} for name, check in checks.items()}
         return {"status": overall(checks), "checks": shown}
 
+    def version(self) -> str:
+        """MLflow's version, asked now; empty when it does not say."""
+        return self._ask(VERSION_PATH).text[:64]
+
     def detailed(self) -> dict[str, Any]:
         """The summary with status code, time and error class of each probe, versions and configuration."""
         checks = self._fresh()
@@ -103,9 +107,9 @@ class Probes:
         # All at once: whoever asks about health has less time than two probes of an MLflow that hangs would take.
         with ThreadPoolExecutor(len(PROBES) + 1) as pool:
             checks = pool.map(self._probe, PROBES, PROBES.values())
-            version = pool.submit(self._ask, VERSION_PATH)
+            version = pool.submit(self.version)
             self._checks = dict(zip(PROBES, checks, strict=True))
-            self._mlflow_version = version.result().text[:64]
+            self._mlflow_version = version.result()
 
     def _probe(self, name: str, target: str) -> Check:
         if name == "artifacts_api" and not self._settings.serve_artifacts:

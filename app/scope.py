@@ -4,6 +4,7 @@ It lives in the WSGI environ under `KEY`, because the environ outlives Flask's r
 streamed answer leaves after Flask has forgotten the request.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Any
@@ -65,7 +66,13 @@ class RequestScope:
     outcome: str = ""
     error_code: str = ""
     error_kind: str = ""
+    at_end: list[Callable[[], None]] = field(default_factory=list)  # called once the answer was sent or cut off
     finished: bool = False  # the whole answer was handed over; what else it means when this stays False: a client gone
+
+    def end(self) -> None:
+        """Call what waits for the end, once."""
+        while self.at_end:
+            self.at_end.pop()()
 
     @property
     def path(self) -> str:

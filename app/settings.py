@@ -32,6 +32,7 @@ class Timeouts:
     write: float
     read: float
     artifact_read: float
+    client_idle: float
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class UpstreamSettings:
     client_cert: str
     client_key: str
     pool_size: int
+    native_artifacts: Literal["auto", "true", "false"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Settings:
     serve_artifacts: bool
     artifacts_disabled_status: int
     max_json_body: int
+    transfers_per_key: int
+    transfers_in_all: int
     debug: bool
 
     @classmethod
@@ -99,6 +103,8 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, Reader]:
         serve_artifacts=reader.flag("MLFLOW_SERVE_ARTIFACTS", True),
         artifacts_disabled_status=int(reader.choice("ARTIFACTS_DISABLED_STATUS", "503", ("503", "501"))),
         max_json_body=reader.number("MAX_JSON_BODY_BYTES", 32 * MEBIBYTE, 1),
+        transfers_per_key=reader.number("TRANSFERS_PER_KEY", 32, 1),
+        transfers_in_all=reader.number("TRANSFERS_IN_ALL", 400, 1),
         debug=reader.flag("MLFLOW_PROXY_DEBUG", False),
     )
     return settings, reader
@@ -131,6 +137,10 @@ def _upstream(reader: Reader, own_host: str, own_port: int) -> UpstreamSettings:
         client_cert=cert,
         client_key=key,
         pool_size=reader.number("UPSTREAM_POOL_SIZE", 64, 1),
+        native_artifacts=cast(
+            Literal["auto", "true", "false"],
+            reader.choice("MLFLOW_NATIVE_ARTIFACTS", "auto", ("auto", "true", "false")),
+        ),
     )
 
 
@@ -142,6 +152,8 @@ def _timeouts(reader: Reader) -> Timeouts:
         read=reader.seconds("READ_TIMEOUT_SECONDS", 110),
         # MLflow copies a whole object to or from S3 between the last byte in and the first byte out.
         artifact_read=reader.seconds("ARTIFACT_READ_TIMEOUT_SECONDS", 900),
+        # A client that neither sends nor takes a byte for that long, while it should.
+        client_idle=reader.seconds("CLIENT_IDLE_TIMEOUT_SECONDS", 60),
     )
 
 

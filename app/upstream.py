@@ -30,6 +30,7 @@ class UpstreamRequest:
     headers: list[Pair]
     body: Body | None
     read_timeout: float
+    fresh: bool = False  # on a connection of its own: a body that cannot be sent again must not meet a dead one
 
 
 class Upstream:
@@ -75,7 +76,7 @@ class Upstream:
         prepared.method = outgoing.method
         prepared.url = self.base.origin + "/"  # chooses the pool; the target travels in the headers
         prepared.body = outgoing.body  # type: ignore[assignment]  # blocks may be memoryviews: urllib3 sends any buffer
-        headers = Outbound(framed(outgoing), outgoing.target, self._timeouts.write)
+        headers = Outbound(framed(outgoing), outgoing.target, self._timeouts.write, outgoing.fresh)
         prepared.headers = headers  # type: ignore[assignment]  # only str values, where requests allows bytes too
         return prepared
 

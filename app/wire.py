@@ -48,10 +48,13 @@ SOCKET_OPTIONS = [
 class Outbound(CaseInsensitiveDict[str]):
     """The headers of one request to MLflow, and with them the exact target, which requests has no other place for."""
 
-    def __init__(self, pairs: Iterable[tuple[str, str]], target: str, write_timeout: float) -> None:
+    def __init__(
+        self, pairs: Iterable[tuple[str, str]], target: str, write_timeout: float, fresh: bool = False
+    ) -> None:
         super().__init__()
         self.target = target
         self.write_timeout = write_timeout
+        self.fresh = fresh
         for name, value in pairs:
             self[name] = f"{self[name]}, {value}" if name in self else value
         for name in ("User-Agent", "Accept-Encoding"):
@@ -59,7 +62,7 @@ class Outbound(CaseInsensitiveDict[str]):
 
     def copy(self) -> "Outbound":
         """urllib3 copies the headers before it sends them; the target must survive that."""
-        return Outbound(self.items(), self.target, self.write_timeout)
+        return Outbound(self.items(), self.target, self.write_timeout, self.fresh)
 
 
 class ExactConnection(HTTPConnection):
@@ -82,7 +85,7 @@ class ExactConnection(HTTPConnection):
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
         """Send one request; `headers` is an `Outbound`. Raises what the body raises, and OSError for the socket's."""
-        if self.sock is not None and monotonic() - self.idle_since > MOST_IDLE_SECONDS:
+        if self.sock is not None and (headers.fresh or monotonic() - self.idle_since > MOST_IDLE_SECONDS):
             self.close()
         if self.sock is None:
             self.connect()

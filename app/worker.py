@@ -2,6 +2,7 @@
 does not hold its connection, and it says when it drains.
 """
 
+import errno
 import uuid
 from typing import Any
 
@@ -12,7 +13,9 @@ from app.drain import finish
 from app.errors import BadRequest, OwnFault, ProxyError, render
 from app.scope import RequestScope
 
-DRAINING = "DRAINING"  # in the app's config: /ready answers 503 while it is true
+# In the app's config:
+DRAINING = "DRAINING"  # /ready answers 503 while it is true
+CLIENT_IDLE = "CLIENT_IDLE_SECONDS"  # how long a client may neither send nor take a byte amid a request
 
 # What gunicorn's parser refuses before there is a WSGI environ, and our status for it. Others of its errors are 400.
 STATUS = {parse.LimitRequestLine: 414, parse.LimitRequestHeaders: 431, parse.ExpectationFailed: 417}
@@ -58,9 +61,13 @@ class ProxyWorker(GeventWorker):
         """Serve one request; then see that its body, if nobody read it, does not hold the connection."""
         if req.version not in VERSIONS:
             raise parse.InvalidHTTPVersion(req.version)  # gunicorn would echo it
+        sock.settimeout(self.wsgi.config[CLIENT_IDLE])
         try:
             super().handle_request(listener_name, req, sock, addr)
+        except TimeoutError as error:  # it took no more bytes; as a reset, which gunicorn does not report with a trace
+            raise ConnectionResetError(errno.ECONNRESET, "the client takes no more bytes") from error
         finally:
+            sock.settimeout(None)
             reusable = finish(req.body, sock)
         if not reusable:
             raise StopIteration  # gunicorn's word for "close this connection"

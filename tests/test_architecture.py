@@ -20,14 +20,20 @@ LEAVES = {"settings", "variables", "upstream_url", "scope", "errors", "headers",
 
 # Which other stages a stage may know. Whoever adds a line here adds it to docs/architecture.md too, with the reason.
 MAY_KNOW = {
-    "forward": {"inbound", "passthrough", "upstream"},  # the one forwarding function: translate, send, respond
+    "forward": {
+        "inbound",
+        "native",
+        "passthrough",
+        "transfers",
+        "upstream",
+    },  # the one forwarding function: translate, send, respond
     "upstream": {"inbound", "wire"},  # the body's type, and the adapter that it mounts
     "wire": {"answer_head"},  # the response class of its connections
     "drain": {"inbound"},  # how a body is read below wsgi.input
     "worker": {"drain"},
     "probes": {"upstream"},  # health asks through the same session as the traffic
     "cli": {"local_keys"},
-    "blueprints.artifacts": {"edge", "forward"},  # the methods that exist, and the profile to choose
+    "blueprints.artifacts": {"edge", "forward", "transfers"},  # the methods that exist, and the profile to choose
     "blueprints.mlflow": {"edge", "forward"},
     "blueprints.health": {"probes"},
 }

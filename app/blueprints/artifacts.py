@@ -9,6 +9,7 @@ from app.edge import METHODS
 from app.forward import Profile
 from app.scope import Route
 from app.settings import Settings
+from app.transfers import Slots
 
 PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 
@@ -23,11 +24,13 @@ def flask_rule(path: str) -> str:
     return PARAMETER.sub(lambda found: f"<path:{found[1]}>" if found[2] else f"<{found[1]}>", path)
 
 
-def make_blueprint(forward: Callable[[Profile], Response], settings: Settings, routes: Iterable[Route]) -> Blueprint:
-    """The blueprint, registered once per mount, for those of `routes` that transfer artifacts."""
+def make_blueprint(
+    forward: Callable[[Profile], Response], settings: Settings, routes: Iterable[Route], slots: Slots
+) -> Blueprint:
+    """The blueprint, registered once per mount, for those of `routes` that transfer artifacts; `slots` bounds them."""
     blueprint = Blueprint("artifacts", __name__)
     disabled = None if settings.serve_artifacts else settings.artifacts_disabled_status
-    profile = Profile(settings.upstream.timeouts.artifact_read, None, disabled)
+    profile = Profile(settings.upstream.timeouts.artifact_read, None, disabled, slots)
 
     def transfer(**_: str) -> Response:
         return forward(profile)

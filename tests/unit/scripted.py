@@ -50,7 +50,9 @@ client = cache(new_client)
 def ask(asker: FlaskClient, method: str, path: str, key: str | None = None, **headers: str) -> TestResponse:
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
-    return asker.open(path, method=method, headers=headers)
+    answer = asker.open(path, method=method, headers=headers, buffered=True)
+    answer.close()  # as gunicorn does; it ends the request
+    return answer
 
 
 def sample_path(pattern: str) -> str:

@@ -16,6 +16,7 @@ RETRIED = {408, 429, 500, 502, 503, 504}
 # (status, error_code, outcome) of every error with a fixed status: CONTRACT's table and the log's vocabulary.
 FAMILY = {
     "AuthUnavailable": (503, "TEMPORARILY_UNAVAILABLE", "auth_unavailable"),
+    "Overloaded": (503, "TEMPORARILY_UNAVAILABLE", "rate_limited"),
     "BadRequest": (400, "BAD_REQUEST", "client_error"),
     "BodyTooLarge": (413, "INVALID_PARAMETER_VALUE", "client_error"),
     "ClientGone": (400, "BAD_REQUEST", "client_gone"),
@@ -31,6 +32,7 @@ FAMILY = {
 }
 PASSING = {  # what may be over when the client asks again
     "AuthUnavailable",
+    "Overloaded",
     "OwnFault",
     "RateLimited",
     "UpstreamBroken",

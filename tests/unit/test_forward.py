@@ -14,6 +14,7 @@ from urllib3 import HTTPResponse
 from app import scope as scopes
 from app.errors import ArtifactsDisabled, BodyTooLarge, UpstreamTimeout
 from app.forward import Forwarder, Profile, client_headers
+from app.native import NativeRoutes
 from app.policy import RouteTable
 from app.scope import RequestScope
 from app.settings import Settings
@@ -70,7 +71,7 @@ def forward(
         for name in [name for name in context.request.environ if name.startswith(("HTTP_", "CONTENT_"))]:
             del context.request.environ[name]
         context.request.environ.update({scopes.KEY: scope, **(environ or {})})
-        response = Forwarder(settings, upstream)(profile)  # type: ignore[arg-type]
+        response = Forwarder(settings, upstream, NativeRoutes("false", str))(profile)  # type: ignore[arg-type]
     return upstream, scope, response
 
 
@@ -170,7 +171,7 @@ def test_no_body_stays_no_body(method: str) -> None:
 def test_without_a_principal_nobody_is_named() -> None:
     """It cannot come to this behind the gate; if it does, MLflow must not be told a name."""
     made, names = samples.settings(), {"X-Hokusai-User-Id", "X-Hokusai-API-Key-Id"}
-    own = Forwarder(made, Upstream(made))._own_headers(samples.scope())  # type: ignore[arg-type]
+    own = Forwarder(made, Upstream(made), NativeRoutes("false", str))._own_headers(samples.scope())  # type: ignore[arg-type]
     assert names & {name for name, _ in own} == set()
 
 
