@@ -1,8 +1,6 @@
 """MLflow's answer -> ours: raw bytes as they come, error pages turned into JSON, and no short body that ends well."""
 
 import errno
-import socket
-import struct
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -15,6 +13,7 @@ from app.answer import Answer
 from app.errors import ProxyError, UpstreamBroken, code_for_status, status_line
 from app.headers import Pair, to_client
 from app.scope import RequestScope
+from app.sockets import reset_on_close
 from app.upstream_url import Base
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ BLOCK = 256 * 1024
 PEEK = 16 * 1024  # of an error page: enough to know it by
 KEPT_OF_A_PAGE = ("retry-after", "allow", "content-range")  # what a status means without its page
 HOST_REJECTED = b"Invalid Host header"  # mlflow/server/security.py, text/plain with status 403
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time: closing sends RST
 
 
 def respond(answer: requests.Response, scope: RequestScope, environ: "WSGIEnvironment", base: Base) -> Response:
@@ -126,7 +124,7 @@ class Blocks:
         # gunicorn takes ECONNRESET as "the connection is gone": it logs nothing, ends no chunked body and closes, which
         # by then means a reset.
         if self._socket is not None:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            reset_on_close(self._socket)
         return ConnectionResetError(errno.ECONNRESET, "the upstream ended amid its answer")
 
     def close(self) -> None:

@@ -103,7 +103,7 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, Reader]:
         serve_artifacts=reader.flag("MLFLOW_SERVE_ARTIFACTS", True),
         artifacts_disabled_status=int(reader.choice("ARTIFACTS_DISABLED_STATUS", "503", ("503", "501"))),
         max_json_body=reader.number("MAX_JSON_BODY_BYTES", 32 * MEBIBYTE, 1),
-        transfers_per_key=reader.number("TRANSFERS_PER_KEY", 32, 1),
+        transfers_per_key=reader.number("TRANSFERS_PER_KEY", 64, 1),
         transfers_in_all=reader.number("TRANSFERS_IN_ALL", 400, 1),
         debug=reader.flag("MLFLOW_PROXY_DEBUG", False),
     )

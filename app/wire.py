@@ -28,6 +28,7 @@ from urllib3.response import HTTPResponse as PooledResponse
 from urllib3.util import SKIP_HEADER
 
 from app.answer_head import StrictResponse
+from app.sockets import reset_on_close
 
 # The question "is there anything to read" must not yield: gevent's own poll goes through its event loop.
 poll = monkey.get_original("select", "poll")
@@ -92,7 +93,12 @@ class ExactConnection(HTTPConnection):
         self.cut_short = False
         self.timeout = headers.write_timeout  # after connecting: the connect timeout has done its work
         guarded = None if body is None else self._until_answered(body)
-        super().request(method, headers.target, guarded, headers, **options)
+        try:
+            super().request(method, headers.target, guarded, headers, **options)
+        except BaseException:  # the client went away, or the upstream did: what was sent is no whole request
+            if self.sock is not None:
+                reset_on_close(self.sock)
+            raise
 
     def _until_answered(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         for block in blocks:
@@ -153,6 +159,7 @@ class ExactConnection(HTTPConnection):
         if self.cut_short and self.sock is not None:
             # Not close(): that closes the response too, which keeps the socket open until its body was read.
             sock, self.sock = self.sock, None
+            reset_on_close(sock)  # it may not be reading: a FIN would wait behind what was sent
             sock.close()
         return response
 

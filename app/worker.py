@@ -74,5 +74,7 @@ class ProxyWorker(GeventWorker):
 
     def handle_exit(self, sig: Any, frame: Any) -> None:
         """SIGTERM: finish what is under way, and let /ready say so on connections that are still open."""
-        self.wsgi.config[DRAINING] = True
+        app = getattr(self, "wsgi", None)  # not there yet in a worker that is still starting
+        if app is not None:
+            app.config[DRAINING] = True
         super().handle_exit(sig, frame)

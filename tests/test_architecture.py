@@ -16,7 +16,18 @@ MODULES = {".".join(path.relative_to(APP).with_suffix("").parts): path for path 
 TREES = {name: ast.parse(path.read_text(), str(path)) for name, path in MODULES.items()}
 
 COMPOSITION = "__init__"  # create_app knows all
-LEAVES = {"settings", "variables", "upstream_url", "scope", "errors", "headers", "translate", "sessions", "answer"}
+LEAVES = {
+    "settings",
+    "variables",
+    "upstream_url",
+    "scope",
+    "errors",
+    "headers",
+    "translate",
+    "sessions",
+    "answer",
+    "sockets",
+}
 
 # Which other stages a stage may know. Whoever adds a line here adds it to docs/architecture.md too, with the reason.
 MAY_KNOW = {

@@ -171,9 +171,18 @@ def test_a_connection_that_the_upstream_closed_is_replaced(
 def test_a_connection_is_used_again(shared_proxy: Proxy, upstream: RecordingUpstream) -> None:
     ask(shared_proxy, "GET", "/mlflow/version")
     before = upstream.connections
-    for method, target, body in (("GET", SEARCH, None), ("PUT", ARTIFACT, [b"x"]), ("POST", SEARCH, b"{}")) * 3:
+    for method, target, body in (("GET", SEARCH, None), ("GET", ARTIFACT, None), ("POST", SEARCH, b"{}")) * 3:
         assert ask(shared_proxy, method, f"/mlflow{target}", (), body).status == 200
     assert upstream.connections == before
+
+
+def test_an_upload_goes_out_on_a_fresh_connection(shared_proxy: Proxy, upstream: RecordingUpstream) -> None:
+    """Its body cannot be sent again, should a pooled connection be closed at that very moment."""
+    ask(shared_proxy, "GET", "/mlflow/version")
+    before = upstream.connections
+    for body in ([b"x"], b"x"):
+        assert ask(shared_proxy, "PUT", f"/mlflow{ARTIFACT}", (), body).status == 200
+    assert upstream.connections == before + 2
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

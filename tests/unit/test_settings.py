@@ -35,7 +35,7 @@ def test_the_smallest_environment_gives_the_documented_defaults() -> None:
         serve_artifacts=True,
         artifacts_disabled_status=503,
         max_json_body=33554432,
-        transfers_per_key=32,
+        transfers_per_key=64,
         transfers_in_all=400,
         debug=False,
     )
