@@ -65,6 +65,7 @@ class Forwarder:
             body=Body(request.environ, scope, profile.most_body) if has_body else None,
             read_timeout=profile.read_timeout,
             fresh=profile.most_body is None and has_body,
+            client=request.environ.get("gunicorn.socket"),
         )
 
     def _prefix(self, scope: RequestScope) -> str:

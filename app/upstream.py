@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 import requests
 from requests.exceptions import ConnectionError as RequestsConnectionError
@@ -14,7 +15,7 @@ from app.inbound import Body
 from app.scope import RequestScope
 from app.sessions import plain_session
 from app.settings import UpstreamSettings
-from app.wire import ExactAdapter, Outbound
+from app.wire import ExactAdapter, Manner, Outbound
 
 TOO_SLOW = "504: MLflow did not answer in time."
 BROKEN = "502: MLflow ended the connection without a complete answer."
@@ -31,6 +32,7 @@ class UpstreamRequest:
     body: Body | None
     read_timeout: float
     fresh: bool = False  # on a connection of its own: a body that cannot be sent again must not meet a dead one
+    client: Any = None  # the client's socket, to notice that it left
 
 
 class Upstream:
@@ -76,7 +78,8 @@ class Upstream:
         prepared.method = outgoing.method
         prepared.url = self.base.origin + "/"  # chooses the pool; the target travels in the headers
         prepared.body = outgoing.body  # type: ignore[assignment]  # blocks may be memoryviews: urllib3 sends any buffer
-        headers = Outbound(framed(outgoing), outgoing.target, self._timeouts.write, outgoing.fresh)
+        manner = Manner(outgoing.target, self._timeouts.write, outgoing.fresh, outgoing.client)
+        headers = Outbound(framed(outgoing), manner)
         prepared.headers = headers  # type: ignore[assignment]  # only str values, where requests allows bytes too
         return prepared
 

@@ -14,6 +14,7 @@ import select
 import socket
 import ssl
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -29,6 +30,7 @@ from urllib3.util import SKIP_HEADER
 
 from app.answer_head import StrictResponse
 from app.sockets import reset_on_close
+from app.watch import await_answer
 
 # The question "is there anything to read" must not yield: gevent's own poll goes through its event loop.
 poll = monkey.get_original("select", "poll")
@@ -47,23 +49,31 @@ SOCKET_OPTIONS = [
 
 
 class Outbound(CaseInsensitiveDict[str]):
-    """The headers of one request to MLflow, and with them the exact target, which requests has no other place for."""
+    """The headers of one request to MLflow, and with them what requests has no other place for: see `Manner`."""
 
-    def __init__(
-        self, pairs: Iterable[tuple[str, str]], target: str, write_timeout: float, fresh: bool = False
-    ) -> None:
+    def __init__(self, pairs: Iterable[tuple[str, str]], manner: "Manner") -> None:
         super().__init__()
-        self.target = target
-        self.write_timeout = write_timeout
-        self.fresh = fresh
+        self.manner = manner
         for name, value in pairs:
             self[name] = f"{self[name]}, {value}" if name in self else value
         for name in ("User-Agent", "Accept-Encoding"):
             self.setdefault(name, SKIP_HEADER)  # what the client did not send, nobody sends
 
     def copy(self) -> "Outbound":
-        """urllib3 copies the headers before it sends them; the target must survive that."""
-        return Outbound(self.items(), self.target, self.write_timeout, self.fresh)
+        """urllib3 copies the headers before it sends them; the manner must survive that."""
+        return Outbound(self.items(), self.manner)
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a request is sent: its exact target, the longest wait for the upstream to take a byte (seconds), whether it
+    needs a fresh connection, and the client's socket, to be watched while the upstream is silent.
+    """
+
+    target: str
+    write_timeout: float
+    fresh: bool = False
+    client: Any = None
 
 
 class ExactConnection(HTTPConnection):
@@ -72,6 +82,7 @@ class ExactConnection(HTTPConnection):
     response_class = StrictResponse
     idle_since = 0.0
     cut_short = False
+    client: Any = None
     sees_answers = True  # whether a readable socket means an answer
 
     def connect(self) -> None:
@@ -86,15 +97,16 @@ class ExactConnection(HTTPConnection):
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
         """Send one request; `headers` is an `Outbound`. Raises what the body raises, and OSError for the socket's."""
-        if self.sock is not None and (headers.fresh or monotonic() - self.idle_since > MOST_IDLE_SECONDS):
+        if self.sock is not None and (headers.manner.fresh or monotonic() - self.idle_since > MOST_IDLE_SECONDS):
             self.close()
         if self.sock is None:
             self.connect()
         self.cut_short = False
-        self.timeout = headers.write_timeout  # after connecting: the connect timeout has done its work
+        self.client = headers.manner.client
+        self.timeout = headers.manner.write_timeout  # after connecting: the connect timeout has done its work
         guarded = None if body is None else self._until_answered(body)
         try:
-            super().request(method, headers.target, guarded, headers, **options)
+            super().request(method, headers.manner.target, guarded, headers, **options)
         except BaseException:  # the client went away, or the upstream did: what was sent is no whole request
             if self.sock is not None:
                 reset_on_close(self.sock)
@@ -151,8 +163,10 @@ class ExactConnection(HTTPConnection):
         return self.sock is not None and not self._has_input()
 
     def getresponse(self) -> PooledResponse:  # type: ignore[override]  # as in urllib3, whose response is not http.client's
-        """Read status line and headers."""
+        """Read status line and headers. Raises ClientGone when the client left while the upstream was silent."""
         try:
+            if self.sock is not None and self.client is not None and self.sees_answers:
+                await_answer(self.sock, self.client, self.timeout or 0.0)
             response = super().getresponse()
         finally:
             self.idle_since = monotonic()

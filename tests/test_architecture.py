@@ -39,7 +39,7 @@ MAY_KNOW = {
         "upstream",
     },  # the one forwarding function: translate, send, respond
     "upstream": {"inbound", "wire"},  # the body's type, and the adapter that it mounts
-    "wire": {"answer_head"},  # the response class of its connections
+    "wire": {"answer_head", "watch"},  # the response class of its connections
     "drain": {"inbound"},  # how a body is read below wsgi.input
     "worker": {"drain"},
     "probes": {"upstream"},  # health asks through the same session as the traffic

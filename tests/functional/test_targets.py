@@ -219,7 +219,14 @@ def test_a_request_line_of_15_kb_passes_and_one_of_17_is_refused(
 def prefixed(session_upstream: RecordingUpstream, session_auth_service: AuthService) -> Iterator[Proxy]:
     """A proxy of the external style in front of a static prefix."""
     url, auth = f"{session_upstream.url}/static/base/", session_auth_service.url
-    with Proxy({"MLFLOW_SERVER_URL": url, "MLFLOW_API_STYLE": "ajax-api", "HOKUSAI_AUTH_SERVICE_URL": auth}) as proxy:
+    with Proxy(
+        {
+            "MLFLOW_SERVER_URL": url,
+            "MLFLOW_API_STYLE": "ajax-api",
+            "MLFLOW_NATIVE_ARTIFACTS": "false",
+            "HOKUSAI_AUTH_SERVICE_URL": auth,
+        }
+    ) as proxy:
         yield proxy
 
 

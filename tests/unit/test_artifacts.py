@@ -53,7 +53,7 @@ def test_an_escape_in_the_path_does_not_switch_artifacts_on(mlflow: responses.Re
 def test_an_escape_in_the_path_does_not_change_the_style(mlflow: responses.RequestsMock) -> None:
     """/%61pi/ is /api/ to MLflow, which in the external style does not serve it: refuse it or translate it."""
     answer = ask(client(MLFLOW_API_STYLE="ajax-api"), "GET", "/mlflow/%61pi/2.0/mlflow/runs/get", KEY)
-    sent = [call.request.headers.target for call in mlflow.calls]  # type: ignore[attr-defined]
+    sent = [call.request.headers.manner.target for call in mlflow.calls]  # type: ignore[attr-defined]
     assert answer.status_code in (400, 404) or sent == ["/ajax-api/2.0/mlflow/runs/get"]
 
 

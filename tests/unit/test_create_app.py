@@ -86,7 +86,7 @@ def test_every_route_of_the_table_reaches_mlflow_with_an_admins_key_where_it_is_
         path = sample_path(route.path)
         assert ask(asker, route.method, mount + path + "?a=b", KEY).status_code == 200, route
         sent = mlflow.calls[-1].request
-        assert (sent.method, sent.headers.target) == (route.method, path + "?a=b")  # type: ignore[attr-defined]
+        assert (sent.method, sent.headers.manner.target) == (route.method, path + "?a=b")  # type: ignore[attr-defined]
     assert len(mlflow.calls) == len(served)
 
 

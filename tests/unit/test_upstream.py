@@ -163,7 +163,7 @@ def test_method_target_and_headers_are_sent_as_they_are_whatever_the_url() -> No
     upstream = Upstream(samples.settings(MLFLOW_SERVER_URL="http://mlflow.internal:5000/base").upstream)
     upstream.send(outgoing(method="PROPFIND", target="/a/../%2e?", headers=headers), samples.scope())
     sent = responses.calls[0].request
-    assert (sent.method, sent.url, sent.headers.target, sent.headers["X-A"]) == (  # type: ignore[attr-defined]
+    assert (sent.method, sent.url, sent.headers.manner.target, sent.headers["X-A"]) == (  # type: ignore[attr-defined]
         "PROPFIND",
         URL,
         "/a/../%2e?",

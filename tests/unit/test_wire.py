@@ -16,6 +16,7 @@ from urllib3.util import SKIP_HEADER
 from app.wire import (
     ExactConnection,
     ExactTLSConnection,
+    Manner,
     Outbound,
 )
 
@@ -25,24 +26,29 @@ TARGETS = ["/", "/a?", "/a//b", "/%2e%2E", "/a/../b", "/%41%7e", '/{x}|"<>^`', "
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_target_survives_the_copies_that_urllib3_makes(target: str) -> None:
-    copied = Outbound([("A", "b")], target, 7.0).copy().copy()
-    assert (type(copied), copied.target, copied.write_timeout, copied["a"]) == (Outbound, target, 7.0, "b")
+    copied = Outbound([("A", "b")], Manner(target, 7.0)).copy().copy()
+    assert (type(copied), copied.manner.target, copied.manner.write_timeout, copied["a"]) == (
+        Outbound,
+        target,
+        7.0,
+        "b",
+    )
 
 
 def test_headers_keep_their_spelling_and_order() -> None:
     pairs = [("Host", "h"), ("x-LOWER-Upper", "1"), ("User-Agent", "u"), ("Accept-Encoding", "gzip")]
-    assert list(Outbound(pairs, "/", 1.0).items()) == pairs
+    assert list(Outbound(pairs, Manner("/", 1.0)).items()) == pairs
 
 
 def test_a_copy_changes_nothing_of_the_original() -> None:
-    first = Outbound([("A", "b")], "/", 1.0)
+    first = Outbound([("A", "b")], Manner("/", 1.0))
     second = first.copy()
     second["A"] = "c"
     assert first["A"] == "b"
 
 
 def test_repeated_headers_are_joined_whatever_their_spelling() -> None:
-    assert list(Outbound([("A", "1"), ("B", "2"), ("a", "3")], "/", 1.0).items()) == [
+    assert list(Outbound([("A", "1"), ("B", "2"), ("a", "3")], Manner("/", 1.0)).items()) == [
         ("a", "1, 3"),
         ("B", "2"),
         *[(name, SKIP_HEADER) for name in ("User-Agent", "Accept-Encoding")],
@@ -51,8 +57,8 @@ def test_repeated_headers_are_joined_whatever_their_spelling() -> None:
 
 @pytest.mark.parametrize("name", ["User-Agent", "Accept-Encoding"])
 def test_what_the_client_did_not_send_nobody_sends(name: str) -> None:
-    assert Outbound([], "/", 1.0)[name] == SKIP_HEADER
-    assert Outbound([(name.lower(), "x")], "/", 1.0)[name] == "x"
+    assert Outbound([], Manner("/", 1.0))[name] == SKIP_HEADER
+    assert Outbound([(name.lower(), "x")], Manner("/", 1.0))[name] == "x"
 
 
 class Line:
@@ -86,17 +92,19 @@ def line() -> Iterator[Line]:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_target_is_sent_byte_for_byte_and_no_header_is_added(line: Line, target: str) -> None:
-    line.request(Outbound([("Host", "mlflow:5000"), ("A", "caf\xe9")], target, 7.0), method="GET")
+    line.request(Outbound([("Host", "mlflow:5000"), ("A", "caf\xe9")], Manner(target, 7.0)), method="GET")
     assert line.sent == b"GET %b HTTP/1.1\r\nHost: mlflow:5000\r\nA: caf\xe9\r\n\r\n" % target.encode()
 
 
 def test_a_body_of_known_length_is_sent_as_it_is_with_that_length_alone(line: Line) -> None:
-    line.request(Outbound([("Host", "h"), ("Content-Length", "6")], "/x", 7.0), iter([b"abc", b"def"]))
+    line.request(Outbound([("Host", "h"), ("Content-Length", "6")], Manner("/x", 7.0)), iter([b"abc", b"def"]))
     assert line.sent == b"PUT /x HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nabcdef"
 
 
 def test_a_chunked_body_is_sent_in_chunks_without_a_length(line: Line) -> None:
-    line.request(Outbound([("Host", "h"), ("Transfer-Encoding", "chunked")], "/x", 7.0), iter([b"abc", b"defg"]))
+    line.request(
+        Outbound([("Host", "h"), ("Transfer-Encoding", "chunked")], Manner("/x", 7.0)), iter([b"abc", b"defg"])
+    )
     assert line.sent == (
         b"PUT /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
     )
@@ -108,12 +116,12 @@ def test_a_body_that_breaks_is_never_ended_as_if_it_were_whole(line: Line) -> No
         raise RuntimeError("the client went away")
 
     with pytest.raises(RuntimeError):
-        line.request(Outbound([("Host", "h"), ("Transfer-Encoding", "chunked")], "/x", 7.0), breaking())
+        line.request(Outbound([("Host", "h"), ("Transfer-Encoding", "chunked")], Manner("/x", 7.0)), breaking())
     assert line.sent.endswith(b"\r\n\r\n3\r\nabc\r\n")
 
 
 def test_sending_has_a_timeout_of_its_own(line: Line) -> None:
-    line.request(Outbound([("Host", "h")], "/x", 7.0))
+    line.request(Outbound([("Host", "h")], Manner("/x", 7.0)))
     assert line.connection.sock.gettimeout() == 7.0
 
 
@@ -124,13 +132,13 @@ def test_an_answer_that_comes_early_stops_the_sending(line: Line) -> None:
         yield b"def"
 
     with pytest.raises(BrokenPipeError):
-        line.request(Outbound([("Host", "h"), ("Content-Length", "6")], "/x", 7.0), body())
+        line.request(Outbound([("Host", "h"), ("Content-Length", "6")], Manner("/x", 7.0)), body())
     assert (line.connection.cut_short, line.sent[-7:]) == (True, b"\r\n\r\nabc")
 
 
 def ask(line: Line, answer: bytes) -> HTTPResponse:
     """Send a request, and read the answer that the other end gives."""
-    line.request(Outbound([("Host", "h")], "/x", 7.0), method="GET")
+    line.request(Outbound([("Host", "h")], Manner("/x", 7.0)), method="GET")
     line.connection.timeout = 5.0
     line.theirs.sendall(answer)
     return line.connection.getresponse()
@@ -144,7 +152,7 @@ def test_idling_begins_with_the_answer_and_its_connection_is_kept(line: Line, mo
 
 
 def test_after_an_early_answer_the_connection_is_not_kept_but_the_answer_can_be_read(line: Line) -> None:
-    line.request(Outbound([("Host", "h")], "/x", 7.0), method="GET")
+    line.request(Outbound([("Host", "h")], Manner("/x", 7.0)), method="GET")
     line.connection.cut_short, line.connection.timeout = True, 5.0
     line.theirs.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge")
     answer = line.connection.getresponse()
@@ -172,7 +180,7 @@ def test_a_connection_that_was_ended_is_not_used_again(line: Line) -> None:
 
 def test_an_upstream_that_takes_no_more_bytes_is_waited_for_as_long_as_writing_may_take(line: Line) -> None:
     with pytest.raises(TimeoutError):
-        line.request(Outbound([("Host", "h"), ("Content-Length", "99999999")], "/x", 0.05), endless())
+        line.request(Outbound([("Host", "h"), ("Content-Length", "99999999")], Manner("/x", 0.05)), endless())
     assert not line.connection.cut_short
 
 
@@ -182,7 +190,7 @@ def test_an_upstream_that_takes_no_more_bytes_but_answers_is_listened_to(line: L
         yield from endless()
 
     with pytest.raises(BrokenPipeError):
-        line.request(Outbound([("Host", "h"), ("Content-Length", "99999999")], "/x", 5.0), body())
+        line.request(Outbound([("Host", "h"), ("Content-Length", "99999999")], Manner("/x", 5.0)), body())
     assert line.connection.cut_short
 
 
@@ -211,7 +219,7 @@ def test_a_connection_that_idled_longer_than_uvicorn_keeps_it_is_made_anew(
     monkeypatch.setattr(ExactConnection, "connect", connect)
     monkeypatch.setattr("app.wire.monotonic", lambda: 1000.0)
     line.connection.idle_since = 1000.0 - idle
-    line.request(Outbound([("Host", "h")], "/x", 7.0), method="GET")
+    line.request(Outbound([("Host", "h")], Manner("/x", 7.0)), method="GET")
     assert len(others) == connects
     for other in [*others, *([line.connection.sock] if others else [])]:
         other.close()

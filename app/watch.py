@@ -1,0 +1,58 @@
+"""Waiting for MLflow's answer with an eye on the client: one that goes away must not hold MLflow for minutes."""
+
+import select
+import socket
+from time import monotonic
+from typing import Any
+
+from app.errors import ClientGone
+
+# Nearly every answer comes within this time; only after it somebody looks at the client.
+PATIENCE_SECONDS = 0.5
+# A client that closed its sending side may still be reading (RFC 9112 section 9.6): that long its answer is waited for.
+GRACE_SECONDS = 0.5
+
+
+def await_answer(upstream: Any, client: Any, timeout: float) -> None:
+    """Wait until `upstream` has something to read. Raises TimeoutError after `timeout` seconds, and ClientGone."""
+    deadline = monotonic() + timeout
+    if _readable_soon(upstream, min(PATIENCE_SECONDS, timeout)):
+        return
+    watched = [upstream, client]
+    while (left := deadline - monotonic()) > 0:
+        readable, _, _ = select.select(watched, [], [], left)
+        if upstream in readable:
+            return
+        if readable:
+            watched = [upstream]  # it said more, or that it will say no more: either way it need not be asked again
+            if _has_ended(client):
+                _await_briefly(upstream, min(GRACE_SECONDS, deadline - monotonic()))
+                return
+    raise TimeoutError("the upstream does not answer")
+
+
+def _readable_soon(sock: Any, seconds: float) -> bool:
+    before = sock.gettimeout()
+    sock.settimeout(seconds)
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except TimeoutError:
+        return False
+    except OSError:
+        return True  # reading the answer will tell
+    finally:
+        sock.settimeout(before)
+    return True
+
+
+def _has_ended(client: Any) -> bool:
+    try:
+        return not client.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return True
+
+
+def _await_briefly(upstream: Any, seconds: float) -> None:
+    readable, _, _ = select.select([upstream], [], [], max(0.0, seconds))
+    if not readable:
+        raise ClientGone("The client left before MLflow answered.", kind="client_left")
