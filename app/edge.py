@@ -116,8 +116,10 @@ def client_address(forwarded_for: str, peer: str, trusted_hops: int) -> str:
     Only proxies of ours append on the right, so what a client writes there itself never counts. An entry that is no
     address gives the peer: a crafted header can hide a client behind our load balancer's address, not behind another's.
     """
-    entries = forwarded_for.rsplit(",", trusted_hops)[-trusted_hops:] if trusted_hops else []
-    if len(entries) < trusted_hops or not entries:
+    if not trusted_hops or not forwarded_for:
+        return peer
+    entries = forwarded_for.rsplit(",", trusted_hops)[-trusted_hops:]
+    if len(entries) < trusted_hops:
         return peer
     try:
         return str(ipaddress.ip_address(entries[0].strip().replace("%", " ")))  # a zone (RFC 4007) would be free text

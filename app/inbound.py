@@ -8,7 +8,6 @@ without an exception, an OSError, which urllib3 would take for the upstream's an
 _make_request), and parse errors of its own for bad chunks.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from gunicorn.http.errors import ParseException
 
 from app.errors import BadRequest, BodyTooLarge, ClientGone
 from app.scope import RequestScope
+from app.turns import Turns
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -47,14 +47,15 @@ class Body:
             raise too_large(most)
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
+        turns = Turns()
         with self._reading():
             for block in self._blocks():
                 self._scope.bytes_in += len(block)
                 if self._most is not None and self._scope.bytes_in > self._most:
                     raise too_large(self._most)
+                moved = len(block)
                 yield block
-                # A socket that never blocks never lets another request run: say when (gevent; harmless with threads).
-                time.sleep(0)
+                turns.moved(moved)
         if self.length is not None and self._scope.bytes_in < self.length:
             raise ClientGone("The request body ended before its announced length.", kind="short_body")
 

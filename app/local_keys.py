@@ -51,7 +51,7 @@ class LocalKeys:
 
     def _refresh(self) -> None:
         try:
-            status = self._path.stat()
+            status = os.stat(self._path)
         except FileNotFoundError:
             self._stamp, self._by_hash = None, {}
             return

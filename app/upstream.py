@@ -45,6 +45,7 @@ class Upstream:
         self._cert = (settings.client_cert, settings.client_key) if settings.client_cert else None
         self._session = plain_session()
         self._session.mount(self.base.origin, ExactAdapter(pool_connections=1, pool_maxsize=settings.pool_size))
+        self._adapter = self._session.get_adapter(self.base.origin)
 
     def send(self, outgoing: UpstreamRequest, scope: RequestScope) -> requests.Response:
         """Send a request and give the answer with its body unread; the caller closes it.
@@ -54,10 +55,10 @@ class Upstream:
         begun = monotonic()
         scope.attempts += 1
         try:
-            answer = self._session.send(
+            # The session's adapter itself: what Session.send adds, redirects, cookies and hooks, is not wanted here.
+            answer = self._adapter.send(
                 self._prepare(outgoing),
                 stream=True,
-                allow_redirects=False,
                 timeout=(self._timeouts.connect, outgoing.read_timeout),
                 verify=self._verify,
                 cert=self._cert,

@@ -60,8 +60,8 @@ class Outbound(CaseInsensitiveDict[str]):
             self.setdefault(name, SKIP_HEADER)  # what the client did not send, nobody sends
 
     def copy(self) -> "Outbound":
-        """urllib3 copies the headers before it sends them; the manner must survive that."""
-        return Outbound(self.items(), self.manner)
+        """Themselves: urllib3 copies headers to add a proxy's, and there is no proxy."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ LEAVES = {
     "sessions",
     "answer",
     "sockets",
+    "turns",
 }
 
 # Which other stages a stage may know. Whoever adds a line here adds it to docs/architecture.md too, with the reason.

@@ -80,8 +80,8 @@ def test_a_download_that_breaks_off_is_cut(trusting: Proxy, secured: RecordingUp
 
 
 def test_an_early_answer_before_a_close_ends_the_upload_at_once(trusting: Proxy, secured: RecordingUpstream) -> None:
-    """Under TLS nobody can look for an answer without reading it, and OpenSSL reads no more once a write has failed: so the
-    answer may be lost, but then the client hears 502, and soon.
+    """Under TLS nobody can look for an answer without reading it, and OpenSSL reads no more once a write has failed:
+    so the answer may be lost, but then the client hears 502, and soon.
     """
 
     def refuse(conn: socket.socket, _: Recorded) -> None:

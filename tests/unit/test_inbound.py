@@ -194,14 +194,6 @@ def test_without_a_limit_any_length_may_come(framing: str) -> None:
     assert arrive(framing)[0].length == (None if framing == CHUNKED else 10**15)
 
 
-def test_others_may_run_between_two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under gevent a socket that never blocks would never let another request run."""
-    slept: list[float] = []
-    monkeypatch.setattr("app.inbound.time.sleep", slept.append)
-    whole(arrive(of_length(3), b"a", b"b", b"c")[0])
-    assert slept == [0, 0, 0]
-
-
 def test_without_gunicorn_a_body_is_read_too() -> None:
     """The development server and the tests' client have streams of their own."""
 

@@ -124,10 +124,3 @@ def test_a_connection_is_kept_only_when_its_body_was_read_to_the_end(
         next(made)
     made.close()
     assert raw.done == [done]
-
-
-def test_others_may_run_between_two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr("app.passthrough.time.sleep", slept.append)
-    list(blocks(Raw([b"a", b"b"]), samples.scope()))
-    assert slept == [0, 0]

@@ -40,13 +40,6 @@ def test_headers_keep_their_spelling_and_order() -> None:
     assert list(Outbound(pairs, Manner("/", 1.0)).items()) == pairs
 
 
-def test_a_copy_changes_nothing_of_the_original() -> None:
-    first = Outbound([("A", "b")], Manner("/", 1.0))
-    second = first.copy()
-    second["A"] = "c"
-    assert first["A"] == "b"
-
-
 def test_repeated_headers_are_joined_whatever_their_spelling() -> None:
     assert list(Outbound([("A", "1"), ("B", "2"), ("a", "3")], Manner("/", 1.0)).items()) == [
         ("a", "1, 3"),

@@ -1,0 +1,20 @@
+"""Letting other requests run: a socket that never blocks never does it by itself (gevent; harmless with threads)."""
+
+import time
+
+# So many bytes may pass before others have their turn. Once per small answer would cost more than it gives.
+EVERY = 256 * 1024
+
+
+class Turns:
+    """Counts what one transfer has moved, and gives way whenever it has moved enough."""
+
+    def __init__(self) -> None:
+        self._moved = 0
+
+    def moved(self, size: int) -> None:
+        """Note `size` bytes more; may let others run."""
+        self._moved += size
+        if self._moved >= EVERY:
+            self._moved = 0
+            time.sleep(0)
