@@ -8,10 +8,10 @@ DEV := $(PYTHON) -m scripts.dev
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run register key env test lint types format lock secrets sure clean
+.PHONY: help run register key env test test-faults bench lint types format lock secrets sure clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: ## start MLflow and the proxy in front of it (API_PORT=8001) until Ctrl-C
 	@$(DEV) run
@@ -30,6 +30,12 @@ test: env ## run all tests, and measure the branch coverage of app/ (at least 95
 	@$(VENV_PYTHON) -m coverage run -m pytest
 	@$(VENV_PYTHON) -m coverage combine -q
 	@$(VENV_PYTHON) -m coverage report
+
+test-faults: env ## run the catalogue of faults alone (part of make test)
+	@$(VENV_PYTHON) -m pytest tests/faults
+
+bench: env ## compare with nginx, HAProxy and a hello-world; about 7 minutes, wants the machine to itself
+	@$(VENV_PYTHON) -m benchmarks
 
 lint: env ## check style and form
 	@$(VENV_PYTHON) -m ruff check .
@@ -52,5 +58,5 @@ secrets: ## search the repository for keys and passwords
 sure: lint types secrets test ## all of lint, types, secrets, test
 
 clean: ## remove the environments and caches; .local, with your experiments, stays
-	rm -rf .venv .venv-mlflow .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
+	rm -rf .venv .venv-mlflow .venv-bench .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
