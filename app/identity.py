@@ -55,7 +55,7 @@ class Identity:
                 raise Unauthenticated("")
             scope.principal = self._keys.validate(credential.key, scope.client_ip)
         except Unauthenticated:
-            raise refused(credential.kind, _wants_page(request.environ)) from None
+            raise refused(credential.kind, _is_page(request.environ)) from None
         finally:
             scope.auth_seconds = monotonic() - begun
 
@@ -73,14 +73,14 @@ def find_credential(environ: Mapping[str, str]) -> Credential:
         raise Unauthenticated(
             "401: no API key was sent. Set MLFLOW_TRACKING_TOKEN to your Hokusai API key.",
             kind="no_credential",
-            headers=challenge(_wants_page(environ)),
+            headers=challenge(_is_page(environ)),
         )
     if len(found) == 2 and found[0].key != found[1].key:
         raise Unauthenticated(
             f"401: two different credentials were sent, {found[0].kind} and {found[1].kind}. "
             "Send one; MLFLOW_TRACKING_TOKEN alone is enough.",
             kind="two_credentials",
-            headers=challenge(_wants_page(environ)),
+            headers=challenge(_is_page(environ)),
         )
     return found[0]
 
@@ -130,5 +130,7 @@ def challenge(page: bool) -> list[tuple[str, str]]:
     return [("WWW-Authenticate", f'{scheme} realm="Hokusai MLflow"')]
 
 
-def _wants_page(environ: Mapping[str, str]) -> bool:
-    return environ.get("REQUEST_METHOD") == "GET" and "text/html" in environ.get("HTTP_ACCEPT", "")
+def _is_page(environ: Mapping[str, str]) -> bool:
+    """Whether a browser asks for a page, or such a page for its scripts and data (Fetch Metadata: Sec-Fetch-Site)."""
+    wants_html = environ.get("REQUEST_METHOD") == "GET" and "text/html" in environ.get("HTTP_ACCEPT", "")
+    return wants_html or environ.get("HTTP_SEC_FETCH_SITE") == "same-origin"

@@ -3,6 +3,7 @@
 import argparse
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from scripts.dev.checkout import Checkout
 from scripts.dev.environments import ensure_mlflow, ensure_proxy
@@ -41,14 +42,23 @@ def dispatch(arguments: list[str]) -> int:
         return 130
 
 
+def origin(uri: str) -> tuple[str, str]:
+    """Scheme and authority of an address."""
+    parts = urlsplit(uri)
+    return parts.scheme, parts.netloc
+
+
 def register(checkout: Checkout) -> int:
     """Become test_real_registration.py, against `make run` or against MLFLOW_TRACKING_URI where the user set it.
 
     It takes this process's place, so that Ctrl-C and the exit code are its own.
     """
     environ = dict(os.environ)
-    if not environ.get("MLFLOW_TRACKING_URI"):
-        local = read_settings(checkout)
+    local = read_settings(checkout)
+    given = environ.get("MLFLOW_TRACKING_URI", "")
+    if given and origin(given) == origin(local.get("MLFLOW_TRACKING_URI", "")):
+        environ = {**local, **environ}  # another mount of what `make run` started: its key fits
+    elif not given:
         if "MLFLOW_TRACKING_URI" not in local:
             raise Trouble("There is nothing to register at yet: start `make run` in another terminal first.")
         if not answers(local["MLFLOW_TRACKING_URI"] + "/health"):

@@ -159,6 +159,8 @@ def test_only_a_page_of_a_browser_gets_the_challenge_that_opens_a_login_box(
     credential = places(new_key())["Basic"] if key else []
     page = ask(shared_proxy, [BROWSER, *credential], PAGE)
     assert (page.status, page.values("WWW-Authenticate")) == (401, ['Basic realm="Hokusai MLflow"'])
+    script = request(shared_proxy.port, "GET", "/mlflow/static-files/x.js", [("Sec-Fetch-Site", "same-origin")])
+    assert (script.status, script.values("WWW-Authenticate")) == (401, ['Basic realm="Hokusai MLflow"'])
     for method, accept in (("GET", "*/*"), ("GET", "application/json"), ("POST", BROWSER[1])):
         response = ask(shared_proxy, [("Accept", accept), *credential], SEARCH, method)
         assert response.status == 401

@@ -69,14 +69,14 @@ def running_in(checkout: Checkout) -> list[str]:
 class Runner:
     """`scripts.dev` with some arguments, its output in files. Killed with all it started when left."""
 
-    def __init__(self, checkout: Checkout, *arguments: str, port: int | str = "") -> None:
+    def __init__(self, checkout: Checkout, *arguments: str, port: int | str = "", **environ: str) -> None:
         self.checkout = checkout
         self._out = checkout.root.parent / f"output-{time.monotonic_ns()}"
         with self._out.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "scripts.dev", *arguments],
                 cwd=checkout.root,
-                env=clean_environment({"HOME": str(checkout.root.parent), "API_PORT": str(port)}),
+                env=clean_environment({"HOME": str(checkout.root.parent), "API_PORT": str(port), **environ}),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -131,6 +131,8 @@ def test_a_start_registers_a_model_stops_on_ctrl_c_and_keeps_its_key_for_the_nex
         with Runner(checkout, "register") as registration:
             assert registration.wait() == 0, registration.output
             assert "PASSED" in registration.output
+        with Runner(checkout, "register", MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}/mlflow") as registration:
+            assert registration.wait() == 0, registration.output
         first.process.send_signal(signal.SIGINT)
         assert first.wait() == 0
         assert running_in(checkout) == []
