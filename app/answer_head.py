@@ -27,23 +27,26 @@ class StrictResponse(HTTPResponse):
         super().begin()
         if self.fp is lines:
             self.fp = stream
-        fault = head_fault(self.msg) if lines.ended else "head without an end"
+        fault = lines.fault or (head_fault(self.msg) if lines.ended else "head without an end")
         if fault:
             self.close()
             raise HTTPException(fault)
 
 
 class _Lines:
-    """A stream that knows whether the last line read from it was the empty one that ends a head."""
+    """A stream that knows how the lines read from it ended, and whether the last was the one that ends a head."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self.ended = False
+        self.fault = ""
 
     def readline(self, limit: int) -> Any:
         """Read a line of at most `limit` bytes, and remember whether it was empty."""
         line = self._stream.readline(limit)
-        self.ended = line in (b"\r\n", b"\n")
+        self.ended = line == b"\r\n"
+        if line[-2:] != b"\r\n" or b"\r" in line[:-2]:  # the parser would take either for the end of a line
+            self.fault = "bare CR or LF in the head"
         return line
 
     def __getattr__(self, name: str) -> Any:

@@ -14,6 +14,7 @@ from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.errors import ParseException
 
 from app.inbound import blocks_of_chunks, blocks_of_length
+from app.turns import Turns
 
 SMALL = 64 * 1024  # a body of at most this many bytes is read, so that the connection can go on
 SMALL_SECONDS = 0.25
@@ -56,8 +57,10 @@ def _read_small(reader: Any, client: Any) -> bool:
         blocks = blocks_of_chunks(reader)
     client.settimeout(SMALL_SECONDS)
     left, deadline = SMALL, monotonic() + SMALL_SECONDS
+    turns = Turns()
     for block in blocks:
         left -= len(block)
+        turns.moved(len(block))
         if left < 0 or monotonic() > deadline:
             return False
     return not isinstance(reader, LengthReader) or reader.length == 0

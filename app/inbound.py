@@ -59,6 +59,11 @@ class Body:
         if self.length is not None and self._scope.bytes_in < self.length:
             raise ClientGone("The request body ended before its announced length.", kind="short_body")
 
+    def awaits_client(self) -> bool:
+        """Whether the next block can only come from the client's socket; False when that is not known."""
+        reader = getattr(self._stream, "reader", None)
+        return isinstance(reader, LengthReader) and reader.length > 0 and not reader.unreader.buf.tell()
+
     def _blocks(self) -> Iterator[bytes | memoryview]:
         reader = getattr(self._stream, "reader", None)
         if isinstance(reader, LengthReader):

@@ -2,19 +2,21 @@
 
 import time
 
-# So many bytes may pass before others have their turn. Once per small answer would cost more than it gives.
+# So many bytes, or blocks, may pass before others have their turn. Once per small answer would cost more than it gives.
 EVERY = 256 * 1024
+EVERY_BLOCKS = 8
 
 
 class Turns:
     """Counts what one transfer has moved, and gives way whenever it has moved enough."""
 
     def __init__(self) -> None:
-        self._moved = 0
+        self._moved = self._blocks = 0
 
     def moved(self, size: int) -> None:
-        """Note `size` bytes more; may let others run."""
+        """Note a block of `size` bytes more; may let others run."""
         self._moved += size
-        if self._moved >= EVERY:
-            self._moved = 0
+        self._blocks += 1
+        if self._moved >= EVERY or self._blocks >= EVERY_BLOCKS:
+            self._moved = self._blocks = 0
             time.sleep(0)

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from gevent import monkey
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
@@ -29,11 +28,8 @@ from urllib3.response import HTTPResponse as PooledResponse
 from urllib3.util import SKIP_HEADER
 
 from app.answer_head import StrictResponse
-from app.sockets import reset_on_close
+from app.sockets import has_input, reset_on_close
 from app.watch import await_answer
-
-# The question "is there anything to read" must not yield: gevent's own poll goes through its event loop.
-poll = monkey.get_original("select", "poll")
 
 # uvicorn, MLflow's server, closes idle connections after 5 s (--timeout-keep-alive): stay clear of the race.
 MOST_IDLE_SECONDS = 3.0
@@ -113,10 +109,25 @@ class ExactConnection(HTTPConnection):
             raise
 
     def _until_answered(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        for block in blocks:
-            if self.sees_answers and self._has_input():
+        iterator = iter(blocks)
+        awaits_client = getattr(blocks, "awaits_client", bool)
+        while True:
+            if self.sees_answers and awaits_client():
+                self._wait_for_client()
+            block = next(iterator, None)
+            if block is None:
+                return
+            if self.sees_answers and has_input(self.sock):
                 raise self._answered()
             yield block
+
+    def _wait_for_client(self) -> None:
+        """Wait for the client's next block. Raises when the upstream answers first."""
+        if self.client is None or has_input(self.client):
+            return
+        readable, _, _ = select.select([self.client, self.sock], [], [], self.client.gettimeout())
+        if self.sock in readable:
+            raise self._answered()
 
     def _answered(self) -> BrokenPipeError:
         # An answer, or the end, while the body is still coming. urllib3 takes this error as "stop sending and read the
@@ -152,15 +163,10 @@ class ExactConnection(HTTPConnection):
         if not writable:
             raise TimeoutError("the upstream takes no more bytes")
 
-    def _has_input(self) -> bool:
-        question = poll()
-        question.register(self.sock, select.POLLIN)
-        return bool(question.poll(0))
-
     @property
     def is_connected(self) -> bool:
         """Whether an idle connection may be used again: a byte or an end that nobody asked for means no."""
-        return self.sock is not None and not self._has_input()
+        return self.sock is not None and not has_input(self.sock)
 
     def getresponse(self) -> PooledResponse:  # type: ignore[override]  # as in urllib3, whose response is not http.client's
         """Read status line and headers. Raises ClientGone when the client left while the upstream was silent."""

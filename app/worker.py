@@ -12,6 +12,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from app.drain import finish
 from app.errors import BadRequest, OwnFault, ProxyError, render
 from app.scope import RequestScope
+from app.sockets import reset_on_close
 
 # In the app's config:
 DRAINING = "DRAINING"  # /ready answers 503 while it is true
@@ -65,6 +66,7 @@ class ProxyWorker(GeventWorker):
         try:
             super().handle_request(listener_name, req, sock, addr)
         except TimeoutError as error:  # it took no more bytes; as a reset, which gunicorn does not report with a trace
+            reset_on_close(sock)  # and which nobody takes for the end of an answer
             raise ConnectionResetError(errno.ECONNRESET, "the client takes no more bytes") from error
         finally:
             sock.settimeout(None)
