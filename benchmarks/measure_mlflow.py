@@ -1,0 +1,54 @@
+"""The same through a real MLflow: what a user notices of the proxy."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from benchmarks.client import download, upload
+from benchmarks.load import in_turn, medians, put_load
+from benchmarks.plan import MB, Plan
+from benchmarks.targets import Target, line_up
+from scripts.dev.terminal import say
+from tests.support.mlflow_server import MlflowServer
+
+NAMES = ("nginx", "proxy")
+CONNECTIONS = 16
+WORKERS = 2  # as many as the proxy has by default
+IN_MEMORY = Path("/dev/shm")  # noqa: S108  # a fresh directory is made in it
+
+
+def measure(plan: Plan, directory: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Gives `mlflow`: for direct, nginx and proxy the latency at 1 connection, the rate at 16, and two transfers."""
+    rows: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=_place(plan, directory)) as place:
+        with MlflowServer(Path(place)) as mlflow, line_up(NAMES, mlflow.port, directory, WORKERS) as others:
+            targets = {"direct": Target("direct", mlflow.port), **others}
+            for target in targets.values():
+                put_load(target, CONNECTIONS, 1)
+            for number in range(plan.rounds):
+                say(f"through MLflow, round {number + 1} of {plan.rounds}")
+                found = _round(dict(in_turn(targets, number)), plan)
+                for name, row in found.items():
+                    rows.setdefault(name, []).append(row)
+    return {"mlflow": {name: medians(found) for name, found in rows.items()}}
+
+
+def _round(targets: dict[str, Target], plan: Plan) -> dict[str, dict[str, float]]:
+    """Each figure for one target after the other: MLflow changes while it runs, and should be the same for all."""
+    path, size = "/api/2.0/mlflow-artifacts/artifacts/benchmark/model.bin", plan.mlflow_bytes
+    found: dict[str, dict[str, float]] = {name: {} for name in targets}
+    for name, target in targets.items():
+        found[name]["p50_ms"] = put_load(target, 1, plan.small_seconds).p50_ms
+    for name, target in targets.items():
+        found[name]["rps"] = put_load(target, CONNECTIONS, plan.small_seconds).rps
+    for name, target in targets.items():
+        found[name]["upload_mb_s"] = size / MB / upload(target, path, size)
+    for name, target in targets.items():
+        found[name]["download_mb_s"] = size / MB / download(target, path, size)
+    return found
+
+
+def _place(plan: Plan, directory: Path) -> Path:
+    """Where MLflow stores: in memory if there is room, so that no disk is measured."""
+    room = IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > 4 * plan.mlflow_bytes
+    return IN_MEMORY if room else directory
