@@ -8,10 +8,10 @@ DEV := $(PYTHON) -m scripts.dev
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run register key env test test-faults bench lint types format lock secrets sure clean
+.PHONY: help run register key env test test-faults test-s3 bench lint types format lock secrets sure clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: ## start MLflow and the proxy in front of it (API_PORT=8001) until Ctrl-C
 	@$(DEV) run
@@ -37,6 +37,11 @@ test-faults: env ## run the catalogue of faults alone (part of make test)
 bench: env ## compare with nginx, HAProxy and a hello-world; about 7 minutes, wants the machine to itself
 	@$(VENV_PYTHON) -m benchmarks
 
+test-s3: env ## run the tests of an MLflow that keeps its artifacts in S3 (moto plays it)
+	@test -x .venv-s3/bin/moto_server || $(PYTHON) -m venv .venv-s3
+	@.venv-s3/bin/python -m pip install -q --disable-pip-version-check -r requirements-s3.txt
+	@$(VENV_PYTHON) -m pytest -m s3
+
 lint: env ## check style and form
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
@@ -58,5 +63,5 @@ secrets: ## search the repository for keys and passwords
 sure: lint types secrets test ## all of lint, types, secrets, test
 
 clean: ## remove the environments and caches; .local, with your experiments, stays
-	rm -rf .venv .venv-mlflow .venv-bench .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
+	rm -rf .venv .venv-mlflow .venv-bench .venv-s3 .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -70,7 +70,8 @@ class Forwarder:
 
     def _prefix(self, scope: RequestScope) -> str:
         prefix = self._upstream.base.prefix
-        moves = scope.route is None or scope.route.moves_with_prefix
+        # A native route knows its own methods alone; HEAD is answered by the app behind the prefix.
+        moves = scope.route is None or scope.route.moves_with_prefix or scope.method == "HEAD"
         return prefix if moves or not prefix or not self._native.served() else ""
 
     def _own_headers(self, scope: RequestScope) -> list[Pair]:

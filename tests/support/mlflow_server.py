@@ -51,6 +51,11 @@ class MlflowServer:
     def log(self) -> str:
         return self._log_path.read_text("utf-8", "replace")
 
+    @property
+    def pid(self) -> int:
+        """Process id of `mlflow server`, which is also the id of the process group of all that it starts."""
+        return self._process.pid
+
     def __enter__(self) -> MlflowServer:
         self._directory.mkdir(parents=True, exist_ok=True)
         self.artifacts.mkdir(exist_ok=True)
