@@ -31,8 +31,8 @@ test: env ## run all tests, and measure the branch coverage of app/ (at least 95
 	@$(VENV_PYTHON) -m coverage combine -q
 	@$(VENV_PYTHON) -m coverage report
 
-test-faults: env ## run the catalogue of faults alone (part of make test)
-	@$(VENV_PYTHON) -m pytest tests/faults
+test-faults: env ## run the catalogue of faults (about 3 minutes)
+	@$(VENV_PYTHON) -m pytest -m faults tests/faults
 
 bench: env ## compare with nginx, HAProxy and a hello-world; about 7 minutes, wants the machine to itself
 	@$(VENV_PYTHON) -m benchmarks

@@ -28,6 +28,7 @@ from urllib3.response import HTTPResponse as PooledResponse
 from urllib3.util import SKIP_HEADER
 
 from app.answer_head import StrictResponse
+from app.errors import ClientGone
 from app.sockets import has_input, reset_on_close
 from app.watch import await_answer
 
@@ -128,6 +129,8 @@ class ExactConnection(HTTPConnection):
         readable, _, _ = select.select([self.client, self.sock], [], [], self.client.gettimeout())
         if self.sock in readable:
             raise self._answered()
+        if not readable:
+            raise ClientGone("The request body stopped coming.", kind="client_stalled")
 
     def _answered(self) -> BrokenPipeError:
         # An answer, or the end, while the body is still coming. urllib3 takes this error as "stop sending and read the
