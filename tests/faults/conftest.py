@@ -57,6 +57,12 @@ KNOWN_LIMITS = {
         "http.client reads ahead of an answer's end and drops what it read, so the connection looks clean"
     ),
     "test_f08_a_connection_with_surplus_bytes": "as above: the surplus is dropped, the connection is kept",
+    **{
+        f"test_f13_an_early_answer_does_not_wait_for_a_client_that_pauses[{how}-chunked]": (
+            "what gunicorn's chunk parser holds back is not known, so nobody can wait for client and upstream at once"
+        )
+        for how in ("closes", "keeps reading", "stops reading")
+    },
     "test_f11_a_100_amid_an_upload": (
         "an unasked 100 is taken for an early answer; MLflow's server sends none, since no Expect reaches it"
     ),
