@@ -58,8 +58,8 @@ def answer_early(upstream: RecordingUpstream, status: int, ending: str) -> list[
 
     def refuse(conn: socket.socket, _: Recorded) -> None:
         upstream.stopping.wait(0.1)  # the first block is on its way
-        conn.sendall(answer % (status, close, len(EARLY), EARLY))
         answered.append(time.monotonic())
+        conn.sendall(answer % (status, close, len(EARLY), EARLY))
         if ending == "closes":
             conn.close()
         elif ending == "stops reading":
