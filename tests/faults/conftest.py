@@ -47,15 +47,15 @@ def hasty(start: Start, session_upstream: RecordingUpstream, session_auth_servic
 # What is not reached yet: the start of a test's name, and why. Not strict: some of them depend on how packets fall.
 KNOWN_LIMITS = {
     "test_c06_a_slow_reader_that_makes_progress": (
-        "the idle timeout bounds a whole block: with default settings a steady reader of 16 KB/s was cut at 60 s, one of "
-        "30 KB/s was not"
+        "the idle timeout bounds a whole block: with default settings a steady reader of 16 KB/s was cut at 60 s, "
+        "one of 30 KB/s was not"
     ),
     "test_f07_a_body_that_breaks_off_never_looks_complete[inside the last chunk's size-FIN]": (
         "http.client takes a last chunk's size without its line end for the end: the data are all there"
     ),
     "test_f08_what_follows_an_answer_is_nobodys[more bytes, and another answer later]": (
-        "SERIOUS: http.client drops what it read past an answer's end, so a dirty connection is kept, and a second answer "
-        "that comes later is given to the next request, which may be another user's"
+        "SERIOUS: http.client drops what it read past an answer's end, so a dirty connection is kept, and an answer that "
+        "comes later is given to the next request, which may be another user's"
     ),
     "test_f08_a_connection_with_surplus_bytes": "as above: the surplus is dropped, the connection is kept",
     **{
