@@ -54,8 +54,8 @@ KNOWN_LIMITS = {
         "http.client takes a last chunk's size without its line end for the end: the data are all there"
     ),
     "test_f08_what_follows_an_answer_is_nobodys[more bytes, and another answer later]": (
-        "SERIOUS: http.client drops what it read past an answer's end, so a dirty connection is kept, and an answer that "
-        "comes later is given to the next request, which may be another user's"
+        "SERIOUS: http.client drops what it read past an answer's end, so a dirty connection is kept, and an answer "
+        "that comes later is given to the next request, which may be another user's"
     ),
     "test_f08_a_connection_with_surplus_bytes": "as above: the surplus is dropped, the connection is kept",
     **{
