@@ -44,7 +44,7 @@ def hasty(start: Start, session_upstream: RecordingUpstream, session_auth_servic
     return start({**urls, **SHORT, **WIDE})
 
 
-# What is not reached yet: the start of a test's name, and why. Not strict: some of them depend on how packets fall.
+# What is not reached yet: the start of a test's name, and why.
 KNOWN_LIMITS = {
     "test_c06_a_slow_reader_that_makes_progress": (
         "the idle timeout bounds a whole block: with default settings a steady reader of 16 KB/s was cut at 60 s, "
@@ -75,4 +75,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for start, reason in KNOWN_LIMITS.items():
             if item.path.parent.name == "faults" and item.name.startswith(start):
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=False))
+                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))

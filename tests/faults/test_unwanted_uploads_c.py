@@ -63,7 +63,7 @@ def test_c09_four_gigabytes_without_a_key_are_refused_for_less_than_one_megabyte
             taken = taken_while(client, sock)
     assert client.cut_at is not None, "it could go on sending for 4 s"
     assert 0 < taken <= MEGABYTE
-    assert health.p99_ms < 1000.0, health.took_ms[-5:]
+    assert health.p99_ms < 100.0, health.took_ms[-5:]
     assert upstream.requests == []
 
 
@@ -78,7 +78,7 @@ def test_c09_refused_uploads_in_crumbs_cost_little(hasty: Proxy, upstream: Recor
                 sock.sendall(crumbs)
             assert read_response(sock).status == 401
         time.sleep(0.3)
-    assert health.p99_ms < 1000.0, health.took_ms[-5:]
+    assert health.p99_ms < 100.0, health.took_ms[-5:]
 
 
 @pytest.mark.parametrize("framing", FRAMES)
@@ -132,5 +132,5 @@ def test_c13_what_follows_a_413_is_drained_for_a_while_only(
     assert_refused(response, 413, "INVALID_PARAMETER_VALUE")
     assert response.header("Retry-After") is None, "the MLflow client would send all of it again"
     assert client.cut_at is not None and client.sent <= 20 * MEGABYTE, client.sent
-    assert health.p99_ms < 1000.0, health.took_ms[-5:]
+    assert health.p99_ms < 100.0, health.took_ms[-5:]
     assert ask(hasty, "GET", f"/mlflow{SEARCH}").status == 200

@@ -44,7 +44,7 @@ def test_f01_a_mlflow_that_refuses_connections_is_502_at_once(
         timed(proxy, method)  # the key is known from then on
         response, took = timed(proxy, method)
     assert_refused(response, 502, "TEMPORARILY_UNAVAILABLE")
-    assert took < 1.0
+    assert took < 0.1
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def void() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def before_the_void(start: Start, void: int, session_auth_service: object) -> Proxy:
-    auth_url = session_auth_service.url  # type: ignore[attr-defined]
+    auth_url = session_auth_service.url  # type: ignore[attr-defined]  # an AuthService, typed as object
     return start({"MLFLOW_SERVER_URL": f"http://127.0.0.1:{void}", "HOKUSAI_AUTH_SERVICE_URL": auth_url, **SHORT})
 
 

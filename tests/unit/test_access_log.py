@@ -222,7 +222,7 @@ def test_a_finished_request_writes_its_line(logger: AccessLog, lines: Lines, sta
 
 def test_an_answer_that_never_began_has_no_status(logger: AccessLog, lines: Lines) -> None:
     logger.access(SimpleNamespace(status=None, sent=0), None, {KEY: finished()}, None)
-    assert [found.msg["status"] for found in lines.records] == [0]  # type: ignore[index]
+    assert [found.msg["status"] for found in lines.records] == [0]  # type: ignore[index]  # a dict here
 
 
 def test_a_request_without_a_scope_writes_nothing(logger: AccessLog, lines: Lines) -> None:

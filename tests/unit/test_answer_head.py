@@ -17,12 +17,12 @@ class Socket:
         self._data = data
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(io.BytesIO(self._data))  # type: ignore[arg-type]
+        return io.BufferedReader(io.BytesIO(self._data))  # type: ignore[arg-type]  # any raw stream
 
 
 def read(head: bytes, method: str = "GET") -> StrictResponse:
     """The response to a method, its head read."""
-    response = StrictResponse(Socket(head), method=method)  # type: ignore[arg-type]
+    response = StrictResponse(Socket(head), method=method)  # type: ignore[arg-type]  # as much of a socket as it uses
     response.begin()
     return response
 
