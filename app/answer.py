@@ -1,6 +1,12 @@
 """A Flask response with nothing in it that nobody asked for."""
 
+from typing import TYPE_CHECKING
+
 from flask import Response
+from werkzeug.datastructures import Headers
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 
 class Answer(Response):
@@ -8,3 +14,7 @@ class Answer(Response):
 
     default_mimetype = None
     automatically_set_content_length = False
+
+    def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:
+        """The headers themselves: Werkzeug would copy them, and rewrite Location and Content-Length."""
+        return self.headers

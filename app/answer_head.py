@@ -1,69 +1,80 @@
-"""The head of MLflow's answer, read strictly: http.client guesses what a broken one means, or notes a defect."""
+"""The head of MLflow's answer, read strictly: one whose meaning is in doubt is no answer. Bytes in, `Head` out."""
 
 import re
-from email import errors as email_errors
-from http.client import HTTPException, HTTPMessage, HTTPResponse
-from typing import Any
+from dataclasses import dataclass
 
-FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # in a header's value (RFC 9110 section 5.5)
+from app.headers import Pair
 
-# What the parser, made for mail, misses in the head of a multipart answer, whose parts it has not seen.
-HARMLESS = (
-    email_errors.NoBoundaryInMultipartDefect,
-    email_errors.StartBoundaryNotFoundDefect,
-    email_errors.CloseBoundaryNotFoundDefect,
-    email_errors.MultipartInvariantViolationDefect,
-)
+STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: .*)?")  # RFC 9112 section 4; MLflow's reason is not used
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
+FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # in a header's value (RFC 9110 section 5.5); also a bare CR or LF
 
-
-class StrictResponse(HTTPResponse):
-    """http.client's response, which refuses a head whose meaning is in doubt."""
-
-    def begin(self) -> None:
-        """Read status line and headers. Raises HTTPException for what must not be passed on."""
-        stream: Any = self.fp
-        lines: Any = _Lines(stream)
-        self.fp = lines  # while the head is read
-        super().begin()
-        if self.fp is lines:
-            self.fp = stream
-        fault = lines.fault or (head_fault(self.msg) if lines.ended else "head without an end")
-        if fault:
-            self.close()
-            raise HTTPException(fault)
+END = b"\r\n\r\n"
+MOST_BYTES = 256 * 1024
+MOST_LINE = 64 * 1024
+MOST_HEADERS = 100
 
 
-class _Lines:
-    """A stream that knows how the lines read from it ended, and whether the last was the one that ends a head."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self.ended = False
-        self.fault = ""
-
-    def readline(self, limit: int) -> Any:
-        """Read a line of at most `limit` bytes, and remember whether it was empty."""
-        line = self._stream.readline(limit)
-        self.ended = line == b"\r\n"
-        if line[-2:] != b"\r\n" or b"\r" in line[:-2]:  # the parser would take either for the end of a line
-            self.fault = "bare CR or LF in the head"
-        return line
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+class BadHead(ValueError):
+    """A head that must not be passed on; the text is a static phrase."""
 
 
-def head_fault(head: HTTPMessage) -> str:
-    """What is wrong with an answer's head, in a static phrase; empty when nothing is (RFC 9112 sections 5 and 6)."""
-    codings, lengths = head.get_all("Transfer-Encoding", []), head.get_all("Content-Length", [])
-    if any(not isinstance(defect, HARMLESS) for defect in head.defects):
-        return "unreadable header"
-    if any(FORBIDDEN.search(value) for value in head.values()):
-        return "control character in a header"
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Status, headers as they came, and how the body is framed: chunked, or `length` bytes (None: until the end)."""
+
+    status: int
+    pairs: list[Pair]
+    length: int | None
+    chunked: bool
+    keeps: bool  # whether the connection may be used again after the body
+
+
+def parse_head(data: bytes, method: str) -> Head:
+    """The head of the answer to a method; `data` is everything before the empty line. Raises BadHead."""
+    first, *lines = data.decode("latin-1").split("\r\n")
+    found = STATUS_LINE.fullmatch(first)
+    if found is None:
+        raise BadHead("no status line")
+    if FORBIDDEN.search("".join(lines)):
+        raise BadHead("control character in a header")
+    if len(lines) > MOST_HEADERS or any(len(line) > MOST_LINE for line in lines):
+        raise BadHead("too many headers")
+    pairs = [header(line) for line in lines]
+    codings, lengths, connection = [], [], ""
+    for name, value in pairs:
+        folded = name.lower()
+        if folded == "content-length":
+            lengths.append(value)
+        elif folded == "transfer-encoding":
+            codings.append(value.lower())
+        elif folded == "connection":
+            connection += f",{value.lower()}"
+    status = int(found[2])
+    length = framing(codings, lengths)
+    if method == "HEAD" or status < 200 or status in (204, 304):  # whatever its headers say (RFC 9112 section 6.3)
+        length, codings = 0, []
+    until_end = length is None and not codings
+    keeps = found[1] == "1" and not until_end and "close" not in connection
+    return Head(status, pairs, length, bool(codings), keeps)
+
+
+def header(line: str) -> Pair:
+    """One header's name and value. Raises BadHead."""
+    name, colon, value = line.partition(":")
+    if not colon or not TOKEN.fullmatch(name):
+        raise BadHead("unreadable header")
+    return name, value.strip(" \t")
+
+
+def framing(codings: list[str], lengths: list[str]) -> int | None:
+    """The length that an answer announces, None for none. Raises BadHead where two readers could disagree."""
     if len(codings) + len(lengths) > 1:
-        return "contradictory framing"
-    if any(coding.strip().lower() != "chunked" for coding in codings):
-        return "unknown transfer coding"
-    if any(not length.strip().isdecimal() for length in lengths):
-        return "length that is no number"
-    return ""
+        raise BadHead("contradictory framing")
+    if codings not in ([], ["chunked"]):
+        raise BadHead("unknown transfer coding")
+    if not lengths:
+        return None
+    if not lengths[0].isdecimal() or len(lengths[0]) > 18:
+        raise BadHead("length that is no number")
+    return int(lengths[0])

@@ -7,7 +7,6 @@ what is decided on is what is forwarded.
 
 import ipaddress
 import re
-import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
@@ -96,7 +95,7 @@ def open_scope(environ: "WSGIEnvironment", trusted_hops: int) -> RequestScope:
     """Begin the record of a request. Gives a scope even for a request that is about to be refused."""
     given = environ.get("HTTP_X_REQUEST_ID", "")
     return RequestScope(
-        request_id=given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex,
+        request_id=given if REQUEST_ID.fullmatch(given) else scopes.new_request_id(),
         method=environ["REQUEST_METHOD"],
         target=environ.get("RAW_URI") or _target(environ),
         client_ip=client_address(environ.get("HTTP_X_FORWARDED_FOR", ""), environ.get("REMOTE_ADDR", ""), trusted_hops),

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.http.body import ChunkedReader, LengthReader
-from gunicorn.http.errors import ParseException
+from gunicorn.http.errors import InvalidChunkSize, NoMoreData, ParseException
 
+from app.chunks import BadChunk, Chunks
 from app.errors import BadRequest, BodyTooLarge, ClientGone
 from app.scope import RequestScope
 from app.turns import Turns
@@ -62,6 +63,8 @@ class Body:
     def awaits_client(self) -> bool:
         """Whether the next block can only come from the client's socket; False when that is not known."""
         reader = getattr(self._stream, "reader", None)
+        if isinstance(reader, ChunkedReader):
+            return reader.parser is not None and own_parser(reader).awaits_client()
         return isinstance(reader, LengthReader) and reader.length > 0 and not reader.unreader.buf.tell()
 
     def _blocks(self) -> Iterator[bytes | memoryview]:
@@ -109,12 +112,59 @@ def blocks_of_length(reader: Any) -> Iterator[bytes | memoryview]:
         yield view[:received]
 
 
-def blocks_of_chunks(reader: Any) -> Iterator[bytes]:
-    """Blocks of a chunked body as gunicorn's parser meets them, without its waiting for a full one."""
-    for block in reader.parser:
-        if block:  # an empty one stands for "nothing read ahead", not for the end
-            yield block
+class ChunkedBlocks:
+    """Blocks of a chunked body, as they come, in the place of gunicorn's parser: that one hides what it holds back.
+
+    gunicorn and everybody here who reads on from where another stopped find it in the reader.
+    """
+
+    def __init__(self, unreader: Any) -> None:
+        self._unreader = unreader
+        self._chunks = Chunks()
+
+    def __iter__(self) -> "ChunkedBlocks":
+        return self
+
+    def __next__(self) -> bytes | memoryview:
+        """What one reading gave; empty when that was no data, so that nobody waits here unawares.
+
+        Raises NoMoreData when the client ended early, and InvalidChunkSize.
+        """
+        if self._chunks.ended:
+            raise StopIteration
+        return self._feed(self._ahead() or self._unreader.sock.recv(self._chunks.appetite(BLOCK)))
+
+    def _ahead(self) -> bytes:
+        data: bytes = self._unreader.take_buffered()
+        return data
+
+    def awaits_client(self) -> bool:
+        """Whether the next block can only come from the client's socket."""
+        return not (self._chunks.ended or self._unreader.buf.tell())
+
+    def _feed(self, data: bytes) -> bytes | memoryview:
+        if not data:
+            raise NoMoreData
+        try:
+            block = self._chunks.feed(data)
+        except BadChunk as error:
+            raise InvalidChunkSize(b"") from error
+        if self._chunks.ended:
+            self._unreader.unread(self._chunks.surplus)  # a pipelined request's
+        return block
+
+
+def blocks_of_chunks(reader: Any) -> Iterator[bytes | memoryview]:
+    """Blocks of a chunked body, from where whoever read it before has stopped."""
+    blocks = reader.parser = own_parser(reader)
+    yield from blocks
     reader.parser = None
+
+
+def own_parser(reader: Any) -> ChunkedBlocks:
+    """Ours, put into the place of gunicorn's when it is not there yet."""
+    parser = reader.parser
+    return parser if isinstance(parser, ChunkedBlocks) else ChunkedBlocks(reader.req.unreader)
 
 
 def too_large(most: int) -> BodyTooLarge:

@@ -4,6 +4,7 @@ It lives in the WSGI environ under `KEY`, because the environ outlives Flask's r
 streamed answer leaves after Flask has forgotten the request.
 """
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic, time
@@ -83,6 +84,14 @@ class RequestScope:
     def suffix(self) -> str:
         """The query with its question mark, exactly as it came in; empty when there was no question mark."""
         return self.target[len(self.path) :]
+
+
+def new_request_id() -> str:
+    """32 hexadecimal digits. They must differ, not be hard to guess: asking the kernel for them costs a system call.
+
+    Python seeds its generator anew in each forked process (random.py, os.register_at_fork).
+    """
+    return f"{random.getrandbits(128):032x}"
 
 
 def of(environ: dict[str, Any]) -> RequestScope:

@@ -3,6 +3,7 @@
 import select
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from gevent import monkey
@@ -18,8 +19,14 @@ def reset_on_close(sock: Any) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
 
 
-def has_input(sock: Any) -> bool:
-    """Whether a socket has something to read, or has ended."""
+def poll_for_input(sock: Any) -> Callable[[int], list[tuple[int, int]]]:
+    """A question to be asked again and again: called with 0, it gives nothing unless there is input, or the end."""
     question = poll()
     question.register(sock, select.POLLIN)
-    return bool(question.poll(0))
+    asked: Callable[[int], list[tuple[int, int]]] = question.poll
+    return asked
+
+
+def has_input(sock: Any) -> bool:
+    """Whether a socket has something to read, or has ended."""
+    return bool(poll_for_input(sock)(0))

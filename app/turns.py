@@ -1,22 +1,23 @@
 """Letting other requests run: a socket that never blocks never does it by itself (gevent; harmless with threads)."""
 
 import time
+from time import monotonic
 
-# So many bytes, or blocks, may pass before others have their turn. Once per small answer would cost more than it gives.
+# What may pass before others have their turn: so many bytes, and, of work for few bytes, so many seconds.
 EVERY = 256 * 1024
-EVERY_BLOCKS = 8
+EVERY_SECONDS = 0.001
 
 
 class Turns:
     """Counts what one transfer has moved, and gives way whenever it has moved enough."""
 
     def __init__(self) -> None:
-        self._moved = self._blocks = 0
+        self._moved = 0
+        self._since = monotonic()
 
     def moved(self, size: int) -> None:
         """Note a block of `size` bytes more; may let others run."""
         self._moved += size
-        self._blocks += 1
-        if self._moved >= EVERY or self._blocks >= EVERY_BLOCKS:
-            self._moved = self._blocks = 0
+        if self._moved >= EVERY or monotonic() - self._since >= EVERY_SECONDS:
             time.sleep(0)
+            self._moved, self._since = 0, monotonic()

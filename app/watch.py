@@ -14,11 +14,12 @@ GRACE_SECONDS = 0.5
 
 
 def await_answer(upstream: Any, client: Any, timeout: float) -> None:
-    """Wait until `upstream` has something to read. Raises TimeoutError after `timeout` seconds, and ClientGone."""
+    """Wait until `upstream` has something to read; `client` may be None.
+
+    Raises TimeoutError after `timeout` seconds, and ClientGone.
+    """
     deadline = monotonic() + timeout
-    if _readable_soon(upstream, min(PATIENCE_SECONDS, timeout)):
-        return
-    watched = [upstream, client]
+    watched = [upstream] if client is None else [upstream, client]
     while (left := deadline - monotonic()) > 0:
         readable, _, _ = select.select(watched, [], [], left)
         if upstream in readable:
@@ -29,20 +30,6 @@ def await_answer(upstream: Any, client: Any, timeout: float) -> None:
                 _await_briefly(upstream, min(GRACE_SECONDS, deadline - monotonic()))
                 return
     raise TimeoutError("the upstream does not answer")
-
-
-def _readable_soon(sock: Any, seconds: float) -> bool:
-    before = sock.gettimeout()
-    sock.settimeout(seconds)
-    try:
-        sock.recv(1, socket.MSG_PEEK)
-    except TimeoutError:
-        return False
-    except OSError:
-        return True  # reading the answer will tell
-    finally:
-        sock.settimeout(before)
-    return True
 
 
 def _has_ended(client: Any) -> bool:

@@ -4,38 +4,37 @@
 - They send `Content-Length` and `Transfer-Encoding` together when handed a stream: exactly one is sent here.
 - They copy bodies 16 KiB at a time: blocks go out as they come.
 - Their connect timeout bounds the sending of the body too: sending has a timeout of its own.
-- They lose an answer that comes before the body is sent: the upstream's socket is looked at before each block, and
-  while it takes none.
+- They lose an answer that comes before the body is sent: see app/sending.py.
+- They guess what a broken answer means, and forget what they read beyond its end: see app/incoming.py.
 - They reuse a connection that the upstream has just closed: one that idled longer than uvicorn keeps it is not reused.
+
+What they do well is theirs: names, connecting, TLS with its certificates, and the pool.
 """
 
-import os
-import select
 import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.response import HTTPResponse as PooledResponse
-from urllib3.util import SKIP_HEADER
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError, SSLError
 
-from app.answer_head import StrictResponse
-from app.errors import ClientGone
-from app.sockets import has_input, reset_on_close
-from app.watch import await_answer
+from app.answer_head import BadHead
+from app.headers import Pair
+from app.incoming import Incoming
+from app.sending import Sending
+from app.sockets import poll_for_input, reset_on_close
 
 # uvicorn, MLflow's server, closes idle connections after 5 s (--timeout-keep-alive): stay clear of the race.
 MOST_IDLE_SECONDS = 3.0
 
-# Detect a host that vanished without a word within 30 s, instead of the kernel's two hours.
+# Ask a silent host whether it is still there, sooner than after the kernel's two hours; see ExactConnection.open too.
 SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -43,22 +42,6 @@ SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 ]
-
-
-class Outbound(CaseInsensitiveDict[str]):
-    """The headers of one request to MLflow, and with them what requests has no other place for: see `Manner`."""
-
-    def __init__(self, pairs: Iterable[tuple[str, str]], manner: "Manner") -> None:
-        super().__init__()
-        self.manner = manner
-        for name, value in pairs:
-            self[name] = f"{self[name]}, {value}" if name in self else value
-        for name in ("User-Agent", "Accept-Encoding"):
-            self.setdefault(name, SKIP_HEADER)  # what the client did not send, nobody sends
-
-    def copy(self) -> "Outbound":
-        """Themselves: urllib3 copies headers to add a proxy's, and there is no proxy."""
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,135 +56,157 @@ class Manner:
     client: Any = None
 
 
-class ExactConnection(HTTPConnection):
-    """A connection that sends the target as it is and survives an upstream that answers early or falls asleep."""
+class Outbound(Mapping[str, str]):
+    """The headers of one request to MLflow, and with them what requests has no other place for: see `Manner`.
 
-    response_class = StrictResponse
+    A mapping whatever the case of its names, as requests wants it; what is sent are the pairs as they were given.
+    """
+
+    def __init__(self, pairs: list[Pair], manner: Manner) -> None:
+        self.manner = manner
+        self._pairs = pairs
+        self._by_name = {name.lower(): value for name, value in pairs}
+
+    def __getitem__(self, name: str) -> str:
+        return self._by_name[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(name for name, _ in self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def head(self, method: str) -> bytes:
+        """Request line and headers as they go out. Raises ValueError for what would be more lines than there are."""
+        lines = [f"{method} {self.manner.target} HTTP/1.1", *(f"{name}: {value}" for name, value in self._pairs)]
+        text = "\r\n".join(lines) + "\r\n\r\n"
+        if not text.count("\n") == text.count("\r") == len(lines) + 1:
+            raise ValueError("a line end inside a header")
+        return text.encode("latin-1")
+
+
+class ExactConnection(HTTPConnection):
+    """A connection to MLflow, and the exchanges on it."""
+
     idle_since = 0.0
-    cut_short = False
-    client: Any = None
-    sees_answers = True  # whether a readable socket means an answer
+    _has_input: Callable[[int], list[tuple[int, int]]]
 
     def connect(self) -> None:
         """Connect; a connection that was never used has not idled."""
         super().connect()
         self.idle_since = monotonic()
-
-    def putheader(self, header: Any, *values: Any) -> None:
-        """Write a header. As bytes, lest a client's value be taken for urllib3's word for leaving a header out."""
-        encoded: list[Any] = [v if v is SKIP_HEADER else str(v).encode("latin-1") for v in values]
-        super().putheader(header, *encoded)
-
-    def request(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> None:
-        """Send one request; `headers` is an `Outbound`. Raises what the body raises, and OSError for the socket's."""
-        if self.sock is not None and (headers.manner.fresh or monotonic() - self.idle_since > MOST_IDLE_SECONDS):
-            self.close()
-        if self.sock is None:
-            self.connect()
-        self.cut_short = False
-        self.client = headers.manner.client
-        self.timeout = headers.manner.write_timeout  # after connecting: the connect timeout has done its work
-        guarded = None if body is None else self._until_answered(body)
-        try:
-            super().request(method, headers.manner.target, guarded, headers, **options)
-        except BaseException:  # the client went away, or the upstream did: what was sent is no whole request
-            if self.sock is not None:
-                reset_on_close(self.sock)
-            raise
-
-    def _until_answered(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        iterator = iter(blocks)
-        awaits_client = getattr(blocks, "awaits_client", bool)
-        while True:
-            if self.sees_answers and awaits_client():
-                self._wait_for_client()
-            block = next(iterator, None)
-            if block is None:
-                return
-            if self.sees_answers and has_input(self.sock):
-                raise self._answered()
-            yield block
-
-    def _wait_for_client(self) -> None:
-        """Wait for the client's next block. Raises when the upstream answers first."""
-        if self.client is None or has_input(self.client):
-            return
-        readable, _, _ = select.select([self.client, self.sock], [], [], self.client.gettimeout())
-        if self.sock in readable:
-            raise self._answered()
-        if not readable:
-            raise ClientGone("The request body stopped coming.", kind="client_stalled")
-
-    def _answered(self) -> BrokenPipeError:
-        # An answer, or the end, while the body is still coming. urllib3 takes this error as "stop sending and read the
-        # answer"; what was not sent is never sent, so nobody may use the connection after that.
-        self.cut_short = True
-        return BrokenPipeError()
-
-    def send(self, data: Any) -> None:
-        """Send bytes. While the upstream takes none, an answer of its ends the sending.
-
-        Raises TimeoutError when it neither takes a byte nor answers for `timeout` seconds.
-        """
-        if self.sock is None or not self.sees_answers:
-            self._send_blindly(data)
-            return
-        descriptor, rest = self.sock.fileno(), memoryview(data)
-        while rest:
-            try:
-                rest = rest[os.write(descriptor, rest) :]
-            except BlockingIOError:
-                self._wait_for_room(descriptor)
-
-    def _send_blindly(self, data: Any) -> None:
-        try:
-            super().send(data)
-        except ssl.SSLEOFError:  # TLS's way to say that the upstream takes no more
-            raise self._answered() from None
-
-    def _wait_for_room(self, descriptor: int) -> None:
-        readable, writable, _ = select.select([descriptor], [descriptor], [], self.timeout)
-        if readable:
-            raise self._answered()
-        if not writable:
-            raise TimeoutError("the upstream takes no more bytes")
+        self._has_input = poll_for_input(self.sock)
 
     @property
     def is_connected(self) -> bool:
         """Whether an idle connection may be used again: a byte or an end that nobody asked for means no."""
-        return self.sock is not None and not has_input(self.sock)
+        return self.sock is not None and not self._has_input(0)
 
-    def getresponse(self) -> PooledResponse:  # type: ignore[override]  # as in urllib3, whose response is not http.client's
-        """Read status line and headers. Raises ClientGone when the client left while the upstream was silent."""
+    def open(self, timeout: float, manner: Manner) -> None:
+        """Have a connection for a request. Raises what urllib3 does, `timeout` (seconds) being over among it."""
+        if self.sock is not None and (manner.fresh or monotonic() - self.idle_since > MOST_IDLE_SECONDS):
+            self.close()
+        if self.sock is None:
+            self.timeout = timeout
+            self.connect()
+            # A host that vanished takes no more bytes, and says nothing: sending them again and again must end some
+            # time. Not before the write timeout, since a host that reads nothing for a while looks the same.
+            limit = int(manner.write_timeout * 1000)
+            sock: Any = self.sock
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit)
+
+    def exchange(
+        self, method: str, headers: Outbound, body: Any, read_timeout: float, release: Callable[[bool], None]
+    ) -> Incoming:
+        """Send a request and read the head of its answer. Raises what the body raises, and urllib3's errors."""
+        manner = headers.manner
+        answer = Incoming(self.sock, manner.client, read_timeout, release)
+        sending = Sending(self.sock, answer, manner.client, manner.write_timeout)
         try:
-            if self.sock is not None and self.client is not None and self.sees_answers:
-                await_answer(self.sock, self.client, self.timeout or 0.0)
-            response = super().getresponse()
-        finally:
-            self.idle_since = monotonic()
-        if self.cut_short and self.sock is not None:
-            # Not close(): that closes the response too, which keeps the socket open until its body was read.
-            sock, self.sock = self.sock, None
-            reset_on_close(sock)  # it may not be reading: a FIN would wait behind what was sent
-            sock.close()
-        return response
+            answer.cut_short = not sending.send(headers.head(method), body, "Transfer-Encoding" in headers)
+        except BaseException as error:  # the client went away, or the upstream did: what was sent is no whole request
+            reset_on_close(self.sock)
+            if isinstance(error, OSError):
+                raise ProtocolError("Connection aborted.", error) from error
+            raise
+        if answer.cut_short:
+            reset_on_close(self.sock)  # it may not be reading: a FIN would wait behind what was sent
+        return answer.read_head(method)
 
 
 class ExactTLSConnection(ExactConnection, HTTPSConnection):
-    """The same over TLS, where a readable socket may hold nothing but session tickets: there an early answer is met
-    when the upstream closes, which urllib3 takes as "stop sending and read the answer" by itself.
-    """
+    """The same over TLS."""
 
-    sees_answers = False
+    def connect(self) -> None:
+        """Connect, and have an end without TLS's own sign of it told from a proper one."""
+        super().connect()
+        secured: Any = self.sock
+        secured.suppress_ragged_eofs = False
+
+    @property
+    def is_connected(self) -> bool:
+        """As above; but what is there to read may be TLS's own, such as a session ticket."""
+        if self.sock is None or not self._has_input(0):
+            return self.sock is not None
+        self.sock.settimeout(0.0)
+        try:
+            self.sock.recv(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+        return False
 
 
-class ExactPool(HTTPConnectionPool):
+class _Exchanging(HTTPConnectionPool):
+    """What both pools do in place of urllib3's urlopen: one attempt, as it is, and the connection back when it ends."""
+
+    def urlopen(  # type: ignore[override]  # what the adapter calls it with, and no more
+        self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any
+    ) -> Any:
+        """Send one request and give the answer, its body unread. `headers` is an `Outbound`.
+
+        Raises MaxRetryError when there is no connection to be had, ReadTimeoutError, ProtocolError for everything else
+        that MLflow does, and what the body raises.
+        """
+        timeout = options["timeout"]
+        conn: Any = self._get_conn()  # an ExactConnection
+
+        def release(reusable: bool) -> None:
+            conn.idle_since = monotonic()
+            if not reusable:
+                conn.close()
+            self._put_conn(conn)
+
+        try:
+            conn.open(timeout.connect_timeout, headers.manner)
+        except (OSError, HTTPError) as error:
+            release(False)
+            raise MaxRetryError(self, url, _of_connecting(self, error)) from error
+        try:
+            return conn.exchange(method, headers, body, timeout.read_timeout, release)
+        except BaseException as error:
+            release(False)
+            if isinstance(error, TimeoutError):
+                raise ReadTimeoutError(self, url, "no answer") from error
+            if isinstance(error, OSError | BadHead):
+                raise ProtocolError("Connection aborted.", error) from error
+            raise
+
+
+def _of_connecting(pool: HTTPConnectionPool, error: Exception) -> Exception:
+    if isinstance(error, TimeoutError):  # amid TLS's handshake
+        return ConnectTimeoutError(pool, str(error))
+    return SSLError(error) if isinstance(error, ssl.SSLError) else error
+
+
+class ExactPool(_Exchanging):
     """A pool of such connections."""
 
     ConnectionCls = ExactConnection
 
 
-class ExactTLSPool(HTTPSConnectionPool):
+class ExactTLSPool(_Exchanging, HTTPSConnectionPool):
     """The same over TLS."""
 
     ConnectionCls = ExactTLSConnection
@@ -235,9 +240,13 @@ class ExactAdapter(HTTPAdapter):
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Nothing: done when the pool was made."""
 
+    def request_url(self, request: PreparedRequest, proxies: Any) -> str:
+        """Nothing that is used: the target travels with the headers."""
+        return "/"
+
     def build_response(self, req: PreparedRequest, resp: Any) -> Response:
         """The answer with its raw body; its headers are read from `raw`, where repeated ones stay apart."""
-        response = Response()
+        response = Response.__new__(Response)  # its __init__ makes a cookie jar, which takes longer than all the rest
         response.status_code = resp.status
         response.raw = resp
         response.request = req

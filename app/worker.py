@@ -3,7 +3,7 @@ does not hold its connection, and it says when it drains.
 """
 
 import errno
-import uuid
+import socket
 from typing import Any
 
 from gunicorn.http import errors as parse
@@ -11,7 +11,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from app.drain import finish
 from app.errors import BadRequest, OwnFault, ProxyError, render
-from app.scope import RequestScope
+from app.scope import RequestScope, new_request_id
 from app.sockets import reset_on_close
 
 # In the app's config:
@@ -23,6 +23,7 @@ STATUS = {parse.LimitRequestLine: 414, parse.LimitRequestHeaders: 431, parse.Exp
 REFUSALS = (parse.ParseException, parse.ConfigurationProblem)
 OUR_FAULTS = (parse.InvalidResponseHeader, parse.InvalidResponseHeaderName)  # in what we answer, not in what we got
 VERSIONS = ((1, 0), (1, 1))
+SEND_BUFFER = 256 * 1024  # of a client's socket, in bytes
 
 
 def refusal(error: BaseException) -> ProxyError:
@@ -37,13 +38,23 @@ def refusal(error: BaseException) -> ProxyError:
 class ProxyWorker(GeventWorker):
     """One greenlet per connection."""
 
+    def run(self) -> None:
+        """Serve until told to stop. What a client's socket holds is bounded: it inherits that from the listener.
+
+        The idle timeout is over when no room was made in it for so long. Left to itself the kernel lets it grow to
+        megabytes and tells of room only when a third of it is free, which takes a slow reader minutes.
+        """
+        for listener in self.sockets:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        super().run()
+
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that never reached the app, and close. gunicorn would answer with an HTML page."""
         error = refusal(exc)
         if isinstance(error, OwnFault):
             self.log.exception("unhandled_exception")
         scope = RequestScope(
-            request_id=uuid.uuid4().hex,
+            request_id=new_request_id(),
             method=getattr(req, "method", None) or "",
             target=getattr(req, "uri", None) or "",
             client_ip=addr[0] if addr else "",
