@@ -15,6 +15,8 @@ from app.errors import ClientGone
 from app.incoming import Incoming
 from app.sockets import has_input
 
+RECORD = 16 * 1024  # what TLS puts into one (RFC 8446 section 5.1), in bytes
+
 
 class _Answered(Exception):
     """MLflow has said something, or ended, before the request did."""
@@ -81,10 +83,16 @@ class Sending:
         try:
             if not self._secured:
                 return os.write(self._sock.fileno(), data)
-            self._sock.settimeout(0.0)
-            return int(self._sock.send(data))
+            return self._write_record(data)
         except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return 0
+
+    def _write_record(self, data: memoryview) -> int:
+        # OpenSSL reads no more once a write has failed: what MLflow said before it closed must be read before that.
+        if self._answer.has_begun():
+            raise _Answered
+        self._sock.settimeout(0.0)
+        return int(self._sock.send(data[:RECORD]))
 
     def _wait_for_room(self) -> None:
         readable, writable, _ = select.select([self._sock], [self._sock], [], self._timeout)
