@@ -16,13 +16,12 @@ VERSION = "0.1.0"
 
 def create_app(settings: "Settings") -> "Flask":
     """Build the application for some settings. Opens no connection and starts nothing."""
-    from flask import Flask
-
     from app import cli, error_handlers
     from app.auth_service import AuthService
     from app.blueprints import artifacts, health, mlflow
     from app.edge import Edge
     from app.forward import Forwarder
+    from app.framework import Application
     from app.identity import Identity
     from app.local_keys import LocalKeys
     from app.native import NativeRoutes
@@ -33,7 +32,7 @@ def create_app(settings: "Settings") -> "Flask":
     from app.upstream import Upstream
     from app.worker import CLIENT_IDLE, DRAINING
 
-    app = Flask(__name__, static_folder=None)
+    app = Application(__name__, static_folder=None)
     app.url_map.merge_slashes = False  # no redirects on API paths, ever
     app.config[CLIENT_IDLE] = settings.upstream.timeouts.client_idle
     local_keys = LocalKeys(settings.auth.keys_path) if settings.auth.keys_path else None
