@@ -8,10 +8,12 @@ import logging
 import os
 import traceback
 from datetime import UTC, datetime
-from time import monotonic
+from functools import lru_cache
+from time import monotonic, time
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
+import orjson
 from gunicorn.glogging import Logger
 from pythonjsonlogger.json import JsonFormatter
 
@@ -21,7 +23,7 @@ from app.scope import KEY, RequestScope
 
 def record(scope: RequestScope, status: int, bytes_out: int) -> dict[str, str | int | float]:
     """The fields of a request's line. Milliseconds end in `_ms`; a number that does not apply is 0, a text empty."""
-    begun = scope.begun
+    begun, principal = scope.begun, scope.principal
     return {
         "event": "proxy_request",
         "request_id": scope.request_id,
@@ -46,8 +48,8 @@ def record(scope: RequestScope, status: int, bytes_out: int) -> dict[str, str | 
         "bytes_in": scope.bytes_in,
         "bytes_out": bytes_out,
         "client_ip": scope.client_ip,
-        "user_id": scope.principal.user_id if scope.principal else "",
-        "key_id": scope.principal.key_id if scope.principal else "",
+        "user_id": principal.user_id if principal else "",
+        "key_id": principal.key_id if principal else "",
         "user_agent": scope.user_agent,
         "worker": os.getpid(),
         "version": VERSION,
@@ -66,11 +68,39 @@ def outcome(scope: RequestScope, status: int) -> str:
 
 
 def _ms(seconds: float | None) -> float:
-    return round((seconds or 0.0) * 1000, 1)
+    # Not round(): to cut decimals it writes the number as text and reads it again.
+    return int(seconds * 10_000 + 0.5) / 10 if seconds else 0.0
+
+
+BLANK = vars(logging.LogRecord("", 0, "", 0, "", (), None))
+
+
+class Finished(logging.LogRecord):
+    """The LogRecord of a finished request. Beside name, level, msg and created it is blank.
+
+    LogRecord's own beginning asks for process, thread and file, which no line of ours holds; and in a greenlet, asking
+    for the thread makes one up (threading._DummyThread).
+    """
+
+    msg: Any  # the line's fields
+
+    def __init__(self, name: str, level: int, fields: dict[str, str | int | float]) -> None:
+        self.__dict__.update(BLANK)
+        self.name, self.levelno, self.levelname = name, level, logging.getLevelName(level)
+        self.msg, self.created = fields, time()
 
 
 class Line(JsonFormatter):
-    """One flat object per line: event, ts, level, then what the event brings."""
+    """One flat object per line: event, ts, level, then what the event brings. ASCII alone, whatever it brings."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record, without its end. A finished request's takes the short way where that can hold it."""
+        if isinstance(record, Finished):
+            head = {"event": record.msg["event"], "ts": moment(record.created), "level": record.levelname}
+            short = quick({**head, **record.msg})
+            if short is not None:
+                return short
+        return super().format(record)
 
     def parse(self) -> list[str]:
         """No field of the LogRecord's own is taken over as it is."""
@@ -82,7 +112,7 @@ class Line(JsonFormatter):
             log_data["event"], message_dict["message"] = "server", record.getMessage()
         else:
             log_data["event"] = message_dict.pop("event", None) or record.getMessage()
-        log_data["ts"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+        log_data["ts"] = moment(record.created)
         log_data["level"] = record.levelname
         super().add_fields(log_data, record, message_dict)
 
@@ -91,10 +121,50 @@ class Line(JsonFormatter):
         return where(*ei)
 
 
+def quick(line: dict[str, Any]) -> str | None:
+    """A line as orjson writes it; None for what it cannot write in ASCII (any letter beyond) or at all (half of a
+    surrogate pair). Such a line is left to `json`, which escapes both: stdout may have an encoding that lacks them.
+    """
+    try:
+        text = orjson.dumps(line).decode()
+    except orjson.JSONEncodeError:
+        return None
+    return text if text.isascii() else None
+
+
+def moment(created: float) -> str:
+    """A time of the wall clock, in seconds, as `2023-11-14T22:13:20.123Z`."""
+    seconds, microseconds = divmod(round(created * 1_000_000), 1_000_000)
+    return f"{_second(seconds)}.{microseconds // 1000:03d}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def where(kind: type[BaseException] | None, _: BaseException | None, trace: TracebackType | None) -> str:
     """`ValueError at app/x.py:12 in f < app/y.py:3 in g`, innermost first."""
     frames = [f"{frame.filename}:{frame.lineno} in {frame.name}" for frame in reversed(traceback.extract_tb(trace))]
     return f"{kind.__name__ if kind else 'None'} at " + " < ".join(frames)
+
+
+class Out(logging.StreamHandler[TextIO]):
+    """Writes each line at once and whole: one write, so that lines of several workers do not mix.
+
+    It takes no lock: greenlets do not switch amid a write to stdout, which gevent leaves as it is.
+    """
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write a record's line unless a filter drops it; whether it was written."""
+        passed = self.filter(record)
+        if passed:
+            self.emit(record)
+        return passed
+
+    def flush(self) -> None:
+        """Hand over what the stream still holds: a worker that is killed loses nothing."""
+        self.stream.flush()
 
 
 class AccessLog(Logger):
@@ -111,7 +181,7 @@ class AccessLog(Logger):
         level = logging.WARNING if status >= 500 else logging.INFO
         log = self.access_log
         # Not log.log(): that walks the stack for a caller's name which no line of ours holds.
-        log.handle(log.makeRecord(log.name, level, "", 0, record(scope, status, bytes_out), (), None))
+        log.handle(Finished(log.name, level, record(scope, status, bytes_out)))
 
 
 def logging_config(debug: bool) -> dict[str, Any]:
@@ -121,7 +191,7 @@ def logging_config(debug: bool) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": Line}},
-        "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stdout"}},
+        "handlers": {"out": {"()": Out, "formatter": "line", "stream": "ext://sys.stdout"}},
         "root": {"handlers": ["out"], "level": "WARNING"},
         "loggers": {
             "gunicorn.error": out,

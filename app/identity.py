@@ -8,7 +8,7 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote_plus
 
-from flask import request
+from flask import Request, request
 
 from app import scope as scopes
 from app.errors import BadRequest, Unauthenticated
@@ -40,49 +40,55 @@ class Identity:
 
     def require(self) -> None:
         """Note the request's principal in its scope. Raises Unauthenticated and what the key source raises."""
-        if request.blueprint == "health":
+        # The request itself: Flask's `request` looks for it anew each time that it is asked for anything.
+        asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # typed as if it were no proxy
+        if asked.blueprint == "health":
             return
-        scope = scopes.of(request.environ)
+        environ = asked.environ
+        scope = scopes.of(environ)
         if holds_key(scope.suffix):
             raise BadRequest(
                 "An API key in the query would end up in logs. Send it as a Bearer token (MLFLOW_TRACKING_TOKEN).",
                 kind="key_in_query",
             )
-        credential = find_credential(request.environ)
+        credential = find_credential(environ)
         begun = monotonic()
         try:
             if not KEY.fullmatch(credential.key):
                 raise Unauthenticated("")
             scope.principal = self._keys.validate(credential.key, scope.client_ip)
         except Unauthenticated:
-            raise refused(credential.kind, _is_page(request.environ)) from None
+            raise refused(credential.kind, _is_page(environ)) from None
         finally:
             scope.auth_seconds = monotonic() - begun
 
 
 def holds_key(query: str) -> bool:
     """Whether a raw query, with its question mark, has a parameter that is named like a key."""
+    if not query:
+        return False
     names = (pair.partition("=")[0] for pair in query[1:].split("&"))
     return any(unquote_plus(name).lower() in KEY_NAMES for name in names)
 
 
 def find_credential(environ: Mapping[str, str]) -> Credential:
     """The one credential that a request carries. Raises Unauthenticated when there is none, or when two differ."""
-    found = [c for c in (_from_authorization(environ), _from_api_key(environ)) if c]
+    first, second = _from_authorization(environ), _from_api_key(environ)
+    found = first or second
     if not found:
         raise Unauthenticated(
             "401: no API key was sent. Set MLFLOW_TRACKING_TOKEN to your Hokusai API key.",
             kind="no_credential",
             headers=challenge(_is_page(environ)),
         )
-    if len(found) == 2 and found[0].key != found[1].key:
+    if first and second and first.key != second.key:
         raise Unauthenticated(
-            f"401: two different credentials were sent, {found[0].kind} and {found[1].kind}. "
+            f"401: two different credentials were sent, {first.kind} and {second.kind}. "
             "Send one; MLFLOW_TRACKING_TOKEN alone is enough.",
             kind="two_credentials",
             headers=challenge(_is_page(environ)),
         )
-    return found[0]
+    return found
 
 
 def _from_authorization(environ: Mapping[str, str]) -> Credential | None:

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable
 
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
 
 from app import scope as scopes
 from app.errors import AuthUnavailable, BadRequest, ProxyError, RateLimited, Unauthenticated
@@ -76,6 +76,18 @@ def test_one_key_in_two_places_is_one_credential(kind: str) -> None:
     keys = Keys()
     require(keys, {**PLACES[kind](KEY), "X-API-Key": KEY})
     assert keys.asked == [(KEY, "203.0.113.9")]
+
+
+@pytest.mark.parametrize(("blueprint", "asked"), [("health", 0), ("healthy", 1), ("mlflow /mlflow", 1)])
+def test_only_the_health_blueprint_is_let_through_without_a_look_at_the_key(blueprint: str, asked: int) -> None:
+    app, public, keys = Flask("test"), Blueprint(blueprint, __name__), Keys()
+    public.add_url_rule("/x", "x", lambda: "")
+    app.register_blueprint(public)
+    scope = samples.scope()
+    environ = {"HTTP_AUTHORIZATION": f"Bearer {KEY}", scopes.KEY: scope}
+    with app.test_request_context("/x", environ_overrides=environ):
+        Identity(keys).require()
+    assert (len(keys.asked), scope.principal is not None) == (asked, bool(asked))
 
 
 def test_a_good_key_does_not_hide_behind_a_scheme_that_is_not_ours() -> None:

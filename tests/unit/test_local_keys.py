@@ -17,14 +17,44 @@ from app.local_keys import LocalKeys, digest
 from app.scope import Principal
 
 
+class Clock:
+    """Stands still until a test moves it on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "deeper" / "keys.json"
 
 
 @pytest.fixture
-def keys(path: Path) -> LocalKeys:
-    return LocalKeys(str(path))
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def keys(path: Path, clock: Clock) -> LocalKeys:
+    return LocalKeys(str(path), clock)
+
+
+@pytest.fixture
+def looks(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Every look at the key file, by the way it was asked for."""
+    found: list[object] = []
+    stat = os.stat
+
+    def noted(asked: Any, *arguments: Any, **more: Any) -> os.stat_result:
+        if asked == path:
+            found.append(asked)
+        return stat(asked, *arguments, **more)
+
+    monkeypatch.setattr(os, "stat", noted)
+    return found
 
 
 def key_id(keys: LocalKeys, user: str) -> str:
@@ -82,20 +112,76 @@ def test_the_hash_is_no_key(keys: LocalKeys) -> None:
 
 
 def test_a_key_added_by_another_process_works_at_once(keys: LocalKeys, path: Path) -> None:
-    keys.add("alice", [])
+    alices = keys.add("alice", [])
+    assert keys.validate(alices, "").user_id == "alice"  # the file has just been looked at
     with pytest.raises(Unauthenticated):
         keys.validate("x", "")
     key = LocalKeys(str(path)).add("bob", [])
     assert keys.validate(key, "").user_id == "bob"
 
 
-def test_a_revoked_key_stops_working_at_once_and_the_others_go_on(keys: LocalKeys, path: Path) -> None:
+def test_a_revoked_key_stops_working_within_a_second_and_the_others_go_on(
+    keys: LocalKeys, path: Path, clock: Clock
+) -> None:
     alices, bobs = keys.add("alice", []), keys.add("bob", [])
     assert keys.validate(alices, "").user_id == "alice"
     assert LocalKeys(str(path)).revoke(key_id(keys, "alice"))
+    clock.now += 1.0
     with pytest.raises(Unauthenticated):
         keys.validate(alices, "")
     assert keys.validate(bobs, "").user_id == "bob"
+
+
+def test_a_revoked_key_does_not_live_on_because_it_is_in_use(keys: LocalKeys, path: Path, clock: Clock) -> None:
+    key = keys.add("alice", [])
+    keys.validate(key, "")
+    LocalKeys(str(path)).revoke(key_id(keys, "alice"))
+    with pytest.raises(Unauthenticated):
+        for _ in range(10):
+            clock.now += 0.1
+            keys.validate(key, "")
+
+
+def test_a_key_that_is_known_has_the_file_looked_at_once_a_second(
+    keys: LocalKeys, clock: Clock, looks: list[object]
+) -> None:
+    key = keys.add("alice", [])
+    looks.clear()
+    counts = []
+    for moment in (0.0, 0.0, 0.5, 0.999, 1.0, 1.0, 1.999, 2.0):
+        clock.now = 1000.0 + moment
+        keys.validate(key, "")
+        counts.append(len(looks))
+    first = counts[0]  # it reads the file too, which looks whether there is one
+    assert [count - first for count in counts] == [0, 0, 0, 0, 1, 1, 1, 2]
+
+
+def test_a_key_that_is_not_known_has_it_looked_at_each_time(keys: LocalKeys, looks: list[object]) -> None:
+    keys.validate(keys.add("alice", []), "")
+    looks.clear()
+    for _ in range(3):
+        with pytest.raises(Unauthenticated):
+            keys.validate("x", "")
+    assert len(looks) == 3
+
+
+def test_the_second_begins_before_the_look(
+    keys: LocalKeys, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long reading takes, what it found is believed for a second from when it was asked for."""
+    key = keys.add("alice", [])
+    entries = LocalKeys.entries
+
+    def slow(self: LocalKeys) -> list[dict[str, Any]]:
+        found = entries(self)
+        clock.now += 1.0
+        return found
+
+    monkeypatch.setattr(LocalKeys, "entries", slow)
+    keys.validate(key, "")
+    path.unlink()
+    with pytest.raises(Unauthenticated):
+        keys.validate(key, "")
 
 
 def test_revoking_says_whether_there_was_such_a_key(keys: LocalKeys) -> None:
@@ -105,17 +191,21 @@ def test_revoking_says_whether_there_was_such_a_key(keys: LocalKeys) -> None:
     assert keys.entries() == []
 
 
-def test_no_key_works_after_the_file_was_removed(keys: LocalKeys, path: Path) -> None:
+def test_no_key_works_a_second_after_the_file_was_removed(keys: LocalKeys, path: Path, clock: Clock) -> None:
     key = keys.add("alice", [])
     assert keys.validate(key, "").user_id == "alice"
     path.unlink()
+    clock.now += 1.0
     with pytest.raises(Unauthenticated):
         keys.validate(key, "")
 
 
-def test_the_file_is_read_once_as_long_as_it_does_not_change(keys: LocalKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_read_once_as_long_as_it_does_not_change(
+    keys: LocalKeys, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = keys.add("alice", [])
     keys.validate(key, "")
+    clock.now += 1.0
     monkeypatch.setattr(LocalKeys, "entries", lambda _: pytest.fail("was read again"))
     assert keys.validate(key, "").user_id == "alice"
 
@@ -150,11 +240,22 @@ def test_an_entry_that_lacks_a_field_is_an_outage_too(tmp_path: Path, missing: s
         LocalKeys(str(tmp_path / "keys.json")).validate("x", "")
 
 
-def test_a_file_that_broke_after_it_was_read_is_an_outage_until_it_is_mended(keys: LocalKeys, path: Path) -> None:
+@pytest.mark.parametrize("field", [{"scopes": 7}, {"scopes": [[]]}, {"sha256": []}], ids=str)
+def test_an_entry_with_a_field_of_another_type_is_an_outage_too(tmp_path: Path, field: dict[str, Any]) -> None:
+    (tmp_path / "keys.json").write_text(json.dumps({"keys": [{**ENTRY, "created_at": "", **field}]}))
+    with pytest.raises(AuthUnavailable) as raised:
+        LocalKeys(str(tmp_path / "keys.json")).validate("x", "")
+    assert raised.value.kind == "key_file_unreadable"
+
+
+def test_a_file_that_broke_after_it_was_read_is_an_outage_until_it_is_mended(
+    keys: LocalKeys, path: Path, clock: Clock
+) -> None:
     key = keys.add("alice", [])
     keys.validate(key, "")
     whole = path.read_text()
     path.write_text("{")
+    clock.now += 1.0
     for _ in range(2):
         with pytest.raises(AuthUnavailable):
             keys.validate(key, "")
