@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from app.headers import Pair
 
-STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: .*)?")  # RFC 9112 section 4; MLflow's reason is not used
+# RFC 9112 section 4. MLflow's reason is not used, but a CR in it would be the line's end to others.
+STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # in a header's value (RFC 9110 section 5.5); also a bare CR or LF
 

@@ -6,8 +6,9 @@ out; whoever owns the socket reads it.
 
 import re
 
-TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+# Possessive: what cannot be right is not tried once more at each byte, or a long line in small packets is much work.
+TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]++|\\[\t -~\x80-\xff])*"'
 # Size, perhaps extensions (section 7.1.1), which nobody here knows and nobody need understand, and CRLF.
 EXTENSIONS = rb"(?:[ \t]*;[ \t]*" + TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + TOKEN + rb"|" + QUOTED + rb"))?)*"
 SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})" + EXTENSIONS + rb"\r\n")

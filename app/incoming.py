@@ -69,7 +69,8 @@ class Incoming:
             self._at_end = not data
             self._buffer += data
         self._drop_interim()
-        return self._at_end or not INTERIM.startswith(self._buffer[: len(INTERIM)])
+        too_much = len(self._buffer) > MOST_BYTES  # an interim answer that does not end: reading the head refuses it
+        return self._at_end or too_much or not INTERIM.startswith(self._buffer[: len(INTERIM)])
 
     @cached_property
     def _has_input(self) -> Callable[[int], list[tuple[int, int]]]:
@@ -102,13 +103,14 @@ class Incoming:
         return self
 
     def _receive(self, deadline: float) -> bytes:
-        while True:
+        while monotonic() < deadline:  # however it comes: a head that drips is late as well
             try:
                 data: bytes = self._sock.recv(HEAD_BLOCK)
             except TimeoutError:  # after some patience: from now on the client is watched too
                 await_answer(self._sock, self._client, deadline - monotonic())
             else:
                 return data
+        raise TimeoutError("the upstream does not end its head")
 
     @property
     def status(self) -> int:
@@ -169,7 +171,8 @@ class Incoming:
         raw = b""
         while len(raw) < size and (block := self.read1(size - len(raw))):
             raw += block
-        plain = HTTPResponse(io.BytesIO(raw), dict(self.head.pairs), preload_content=False)
+        codings = {name: value for name, value in self.head.pairs if name.lower() == "content-encoding"}
+        plain = HTTPResponse(io.BytesIO(raw), codings, preload_content=False)  # its length is not that of a part
         return plain.read(size, decode_content=decode_content)
 
     @property
@@ -179,7 +182,8 @@ class Incoming:
 
     def release_conn(self) -> None:
         """Give the connection back, to be used again if nothing but this answer was on it."""
-        self._end(self._whole and self.head.keeps and not (self._buffer or self.cut_short))
+        surplus = self._buffer or self._pending()  # what TLS holds back does not make the socket readable
+        self._end(self._whole and self.head.keeps and not (surplus or self.cut_short))
 
     def close(self) -> None:
         """Cut the connection: MLflow stops sending."""

@@ -12,10 +12,11 @@ from urllib3.exceptions import NewConnectionError, ProtocolError
 from app.errors import ProxyError, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from app.headers import Pair
 from app.inbound import Body
+from app.outbound import Manner, Outbound
 from app.scope import RequestScope
 from app.sessions import plain_session
 from app.settings import UpstreamSettings
-from app.wire import ExactAdapter, Manner, Outbound
+from app.wire import ExactAdapter
 
 TOO_SLOW = "504: MLflow did not answer in time."
 BROKEN = "502: MLflow ended the connection without a complete answer."

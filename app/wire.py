@@ -13,8 +13,7 @@ What they do well is theirs: names, connecting, TLS with its certificates, and t
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -26,8 +25,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError, SSLError
 
 from app.answer_head import BadHead
-from app.headers import Pair
 from app.incoming import Incoming
+from app.outbound import Manner, Outbound
 from app.sending import Sending
 from app.sockets import poll_for_input, reset_on_close
 
@@ -42,47 +41,6 @@ SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How a request is sent: its exact target, the longest wait for the upstream to take a byte (seconds), whether it
-    needs a fresh connection, and the client's socket, to be watched while the upstream is silent.
-    """
-
-    target: str
-    write_timeout: float
-    fresh: bool = False
-    client: Any = None
-
-
-class Outbound(Mapping[str, str]):
-    """The headers of one request to MLflow, and with them what requests has no other place for: see `Manner`.
-
-    A mapping whatever the case of its names, as requests wants it; what is sent are the pairs as they were given.
-    """
-
-    def __init__(self, pairs: list[Pair], manner: Manner) -> None:
-        self.manner = manner
-        self._pairs = pairs
-        self._by_name = {name.lower(): value for name, value in pairs}
-
-    def __getitem__(self, name: str) -> str:
-        return self._by_name[name.lower()]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(name for name, _ in self._pairs)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def head(self, method: str) -> bytes:
-        """Request line and headers as they go out. Raises ValueError for what would be more lines than there are."""
-        lines = [f"{method} {self.manner.target} HTTP/1.1", *(f"{name}: {value}" for name, value in self._pairs)]
-        text = "\r\n".join(lines) + "\r\n\r\n"
-        if not text.count("\n") == text.count("\r") == len(lines) + 1:
-            raise ValueError("a line end inside a header")
-        return text.encode("latin-1")
 
 
 class ExactConnection(HTTPConnection):

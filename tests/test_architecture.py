@@ -28,6 +28,8 @@ LEAVES = {
     "answer",
     "sockets",
     "turns",
+    "outbound",
+    "chunks",
 }
 
 # Which other stages a stage may know. Whoever adds a line here adds it to docs/architecture.md too, with the reason.
@@ -40,7 +42,9 @@ MAY_KNOW = {
         "upstream",
     },  # the one forwarding function: translate, send, respond
     "upstream": {"inbound", "wire"},  # the body's type, and the adapter that it mounts
-    "wire": {"answer_head", "watch"},  # the response class of its connections
+    "wire": {"answer_head", "incoming", "sending"},  # an exchange: the request out, the answer in, and its errors
+    "sending": {"incoming"},  # whether the answer has begun, which ends the sending
+    "incoming": {"answer_head", "watch"},  # how a head is read, and how it is waited for
     "drain": {"inbound"},  # how a body is read below wsgi.input
     "worker": {"drain"},
     "probes": {"upstream"},  # health asks through the same session as the traffic
@@ -50,7 +54,7 @@ MAY_KNOW = {
     "blueprints.health": {"probes"},
 }
 
-MAY_SPEAK_HTTP = {"sessions", "upstream", "wire", "answer_head", "auth_service", "passthrough"}
+MAY_SPEAK_HTTP = {"sessions", "upstream", "wire", "incoming", "auth_service", "passthrough"}
 
 every_module = pytest.mark.parametrize("name", TREES)
 

@@ -67,7 +67,7 @@ def test_a_chunked_body_comes_out_as_it_went_in_however_its_packets_are_cut(size
 
 
 def test_a_chunks_size_may_come_in_a_packet_of_its_own() -> None:
-    """Then gunicorn's parser has nothing to give yet: that is not the end of the body."""
+    """Then there is nothing to give yet: that is not the end of the body."""
     assert (
         whole(arrive(CHUNKED, b"5\r\n", b"hello\r\n", b"6\r\n", b" world", b"\r\n", b"0\r\n\r\n")[0]) == b"hello world"
     )
@@ -87,8 +87,18 @@ def test_an_empty_chunked_body_is_empty() -> None:
         (of_length(0), [NEXT]),
         (CHUNKED, [chunked(b"abc") + NEXT]),
         (CHUNKED, [b"3\r\n", b"abc\r\n0\r\n\r\n", NEXT]),
+        (CHUNKED, [b"3\r\nabc\r\n0\r\n", b"X: y\r\n\r\n" + NEXT[:9], NEXT[9:]]),
+        (CHUNKED, [chunked(b"abc"), NEXT]),
     ],
-    ids=["in one packet", "in packets of its own", "after no body", "after chunks", "after a lone size"],
+    ids=[
+        "in one packet",
+        "in packets of its own",
+        "after no body",
+        "after chunks",
+        "after a lone size",
+        "in part with the trailers",
+        "in its own packet after chunks",
+    ],
 )
 @pytest.mark.parametrize("with_head", [True, False], ids=["with the head", "after the head"])
 def test_what_follows_on_the_connection_is_the_next_request(
@@ -105,8 +115,9 @@ def test_what_a_client_has_sent_goes_on_at_once() -> None:
     body, scope, _, client = arrive(of_length(9), b"abc", b"def", b"ghi")
     blocks = iter(body)
     assert (bytes(next(blocks)), scope.bytes_in, client.left) == (b"abc", 3, b"defghi")
-    blocks = iter(arrive(CHUNKED, b"3\r\nabc\r\n", chunked(b"def"))[0])
-    assert bytes(next(blocks)) == b"abc"
+    body, scope, _, client = arrive(CHUNKED, b"3\r\nabc\r\n4\r\nd", chunked(b"def"))
+    blocks = iter(body)
+    assert (bytes(next(blocks)), scope.bytes_in, client.left) == (b"abcd", 4, chunked(b"def"))
 
 
 def test_nothing_is_read_before_it_is_asked_for() -> None:
@@ -122,11 +133,14 @@ def test_a_body_that_ends_early_is_a_client_that_went_away(given: tuple[bytes, .
     assert (raised.value.outcome, raised.value.status) == ("client_gone", 400)
 
 
-@pytest.mark.parametrize("given", [(), (b"5\r\n",), (b"5\r\nab",), (b"5\r\nhello",)], ids=str)
-def test_a_chunked_body_that_ends_early_never_ends_well(given: tuple[bytes, ...]) -> None:
-    """Whether the end shows as one of the connection or as a chunk that is none: it must not look whole."""
-    with pytest.raises((ClientGone, BadRequest)):
-        whole(arrive(CHUNKED, *given)[0])
+@pytest.mark.parametrize("end", range(len(chunked(b"hello", b"x"))))
+@pytest.mark.parametrize("in_one", [True, False], ids=["in one packet", "byte by byte"])
+def test_a_chunked_body_that_ends_early_is_a_client_that_went_away(end: int, in_one: bool) -> None:
+    given = chunked(b"hello", b"x")[:end]
+    body, _, request, _ = arrive(CHUNKED, *([given] if in_one else (given[at : at + 1] for at in range(end))))
+    with pytest.raises(ClientGone) as raised:
+        whole(body)
+    assert (raised.value.kind, request.body.failed) == ("client_reset", True)
 
 
 @pytest.mark.parametrize(
@@ -152,20 +166,36 @@ def test_no_error_of_the_clients_socket_gets_out_as_one(framing: str, packet: by
     [
         b"zz\r\nabc\r\n",
         b"0x3\r\nabc\r\n",
+        b"\r\nabc\r\n",
+        b"3 \r\nabc\r\n",
+        b"3\nabc\n0\n\n",
         b"-1\r\nabc\r\n",
         b"3\r\nabcdef\r\n",
         b"3;\x01\r\nabc\r\n",
         b"0\r\nBad\r\n\r\n",
     ],
-    ids=["no number", "with 0x", "negative", "more than its size", "bad extension", "bad trailer"],
+    ids=[
+        "no number",
+        "with 0x",
+        "empty",
+        "with a space",
+        "with bare line feeds",
+        "negative",
+        "more than its size",
+        "bad extension",
+        "bad trailer",
+    ],
 )
 def test_a_chunk_that_is_none_is_a_malformed_request(wire: bytes) -> None:
-    blocks = iter(arrive(CHUNKED, b"3\r\nabc\r\n", wire)[0])
-    next(blocks)
+    """All that is refused is in test_chunks.py."""
+    body, _, request, _ = arrive(CHUNKED, b"3\r\nabc\r\n", wire)
+    blocks = iter(body)
+    assert bytes(next(blocks)) == b"abc"
     with pytest.raises(BadRequest) as raised:
         while True:
             next(blocks)
     assert (raised.value.kind, raised.value.status, raised.value.outcome) == ("bad_chunk", 400, "client_error")
+    assert request.body.failed, "where the next request begins is unknown"
 
 
 def test_a_body_announced_too_large_is_refused_before_anything_is_read() -> None:
@@ -183,10 +213,12 @@ def test_a_body_of_exactly_the_limit_passes(framing: str, wire: bytes) -> None:
 
 
 def test_a_chunked_body_is_cut_where_it_passes_the_limit() -> None:
-    blocks = iter(arrive(CHUNKED, chunked(b"x" * 10, b"y"), most=10)[0])
+    blocks = iter(arrive(CHUNKED, b"a\r\n" + b"x" * 10, b"\r\n" + chunked(b"y"), most=10)[0])
     assert bytes(next(blocks)) == b"x" * 10
     with pytest.raises(BodyTooLarge):
         next(blocks)
+    with pytest.raises(BodyTooLarge):  # of a block beyond it nothing is given
+        next(iter(arrive(CHUNKED, chunked(b"x" * 10, b"y"), most=10)[0]))
 
 
 @pytest.mark.parametrize("framing", [of_length(10**15), CHUNKED], ids=["of known length", "chunked"])

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import threading
 
+import pytest
 from requests import PreparedRequest
-from urllib3 import HTTPHeaderDict, HTTPResponse
+from requests.exceptions import ConnectionError as RequestsConnectionError
+from requests.exceptions import ConnectTimeout, ReadTimeout, SSLError
+from urllib3.exceptions import ConnectTimeoutError, ProtocolError
 
-from app.wire import SOCKET_OPTIONS, ExactAdapter, ExactConnection, ExactPool, ExactTLSConnection, ExactTLSPool
+from app.outbound import Manner, Outbound
+from app.wire import (
+    SOCKET_OPTIONS,
+    ExactAdapter,
+    ExactConnection,
+    ExactPool,
+    ExactTLSConnection,
+    ExactTLSPool,
+)
+from tests.support.upstream import RecordingUpstream
+from tests.unit.answering import scripted
 
 
 def test_the_adapter_makes_exact_pools_whose_sockets_notice_a_vanished_host() -> None:
@@ -38,14 +53,67 @@ def test_the_adapter_looks_its_one_pool_up_once_and_reads_the_certificates_once(
     adapter.close()
 
 
-def test_an_answer_keeps_its_repeated_headers_apart() -> None:
+def test_an_answer_is_the_raw_one_whose_repeated_headers_stay_apart() -> None:
     request = PreparedRequest()
     request.url = "http://mlflow.internal/"
-    raw = HTTPResponse(headers=HTTPHeaderDict([("A", "1"), ("A", "2")]), status=207, preload_content=False)
+    raw = scripted(b"HTTP/1.1 207 Multi-Status\r\nA: 1\r\nA: 2\r\nContent-Length: 4\r\n\r\nbody")
     answer = ExactAdapter().build_response(request, raw)
-    assert (answer.status_code, answer.url, answer.request, list(answer.raw.headers.items())) == (
-        207,
-        request.url,
-        request,
-        [("A", "1"), ("A", "2")],
-    )
+    assert (answer.raw, answer.status_code, answer.url, answer.request) == (raw, 207, request.url, request)
+    assert list(answer.raw.headers.items()) == [("A", "1"), ("A", "2"), ("Content-Length", "4")]
+    assert answer.raw.read1(9) == b"body", "it was not read on the way"
+
+
+def test_the_adapter_sends_what_travels_with_the_headers(upstream: RecordingUpstream) -> None:
+    """The request's own URL chooses the pool and nothing else."""
+    adapter = ExactAdapter(pool_connections=1, pool_maxsize=5)
+    request = PreparedRequest()
+    request.method, request.url, request.body = "PROPFIND", f"{upstream.url}/", None
+    request.headers = Outbound([("Host", "h"), ("x-A", "1")], Manner("/a/../%2e?", 5.0))  # type: ignore[assignment]  # as app/upstream.py does
+    answer = adapter.send(request, stream=True, timeout=(2.0, 5.0))
+    assert (answer.status_code, answer.raw.read(100)) == (200, b'{"ok": true}')
+    answer.raw.release_conn()
+    assert upstream.wait_for(1)[0].raw_head == b"PROPFIND /a/../%2e? HTTP/1.1\r\nHost: h\r\nx-A: 1\r\n\r\n"
+    adapter.close()
+
+
+def ask(adapter: ExactAdapter, url: str, body: object = None, timeout: float = 5.0) -> None:
+    request = PreparedRequest()
+    request.method, request.url, request.body = "PUT", url, body  # type: ignore[assignment]  # any iterable of blocks
+    request.headers = Outbound([("Transfer-Encoding", "chunked")], Manner("/", timeout))  # type: ignore[assignment]  # as app/upstream.py does
+    adapter.send(request, stream=True, timeout=(2.0, timeout))
+
+
+def test_the_errors_are_those_that_requests_makes_of_urllib3s(upstream: RecordingUpstream) -> None:
+    """app/upstream.py has a table from these to ours."""
+    adapter = ExactAdapter(pool_connections=1, pool_maxsize=5)
+    over = threading.Event()
+    upstream.script(lambda *_: over.wait(5.0))
+    with pytest.raises(ReadTimeout):
+        ask(adapter, upstream.url, timeout=0.05)
+    over.set()
+    upstream.script(lambda conn, _: conn.sendall(b"garbage"))
+    with pytest.raises(RequestsConnectionError) as raised:
+        ask(adapter, upstream.url)
+    assert isinstance(raised.value.args[0], ProtocolError)
+    adapter.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConnectTimeoutError("x"), ConnectTimeout),
+        (ssl.SSLError("x"), SSLError),
+        (OSError("x"), RequestsConnectionError),
+    ],
+    ids=repr,
+)
+def test_why_there_is_no_connection_is_told_in_requests_words(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, expected: type[Exception]
+) -> None:
+    def connect(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ExactConnection, "connect", connect)
+    with pytest.raises(RequestsConnectionError) as raised:
+        ask(ExactAdapter(), "http://mlflow.internal/")
+    assert type(raised.value) is expected
