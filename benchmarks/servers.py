@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from scripts.dev.terminal import Trouble
-from tests.support.process import clean_environment, ended_within, kill_group, wait_for_health
+from tests.support.process import clean_environment, end_group, wait_for_health
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 START_SECONDS = 20.0
@@ -45,24 +45,14 @@ class Server:
             )
         try:
             wait_for_health(self.port, self._process, START_SECONDS)
-        except BaseException as error:
-            self._end()
-            if isinstance(error, RuntimeError):
-                raise Trouble(f"{self.name}: {error}\n{self.tail()}") from error
-            raise
+        except RuntimeError as error:
+            raise Trouble(f"{self.name}: {error}\n{self.tail()}") from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        died_alone = self._process.poll() is not None
-        self._process.terminate()
-        ended_within(self._process, STOP_SECONDS)
-        self._end()
+        died_alone = end_group(self._process, STOP_SECONDS)
         if died_alone and error is None:
             raise Trouble(f"{self.name} ended by itself (exit code {self._process.returncode}).\n{self.tail()}")
-
-    def _end(self) -> None:
-        kill_group(self._process.pid)
-        self._process.wait()
 
     def tail(self) -> str:
         """The end of what it wrote."""

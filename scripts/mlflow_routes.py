@@ -68,7 +68,7 @@ def stand_in_for_flask_wtf() -> None:
     if importlib.util.find_spec("flask_wtf") is not None:
         return
     package, module = types.ModuleType("flask_wtf"), types.ModuleType("flask_wtf.csrf")
-    module.CSRFProtect = type("CSRFProtect", (), {"init_app": lambda self, app: None})  # type: ignore[attr-defined]
+    module.CSRFProtect = type("CSRFProtect", (), {"init_app": lambda self, app: None})  # type: ignore[attr-defined]  # new to it
     sys.modules |= {"flask_wtf": package, "flask_wtf.csrf": module}
 
 

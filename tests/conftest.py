@@ -15,6 +15,9 @@ from tests.support.mlflow_server import MlflowServer
 from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
 
+# Their assertions say what they found, as those of a test do.
+pytest.register_assert_rewrite("tests.functional.exchanges", "tests.functional.keyed", "tests.faults.scenes")
+
 
 @pytest.fixture(scope="session")
 def session_upstream() -> Iterator[RecordingUpstream]:
@@ -36,6 +39,13 @@ def upstream(session_upstream: RecordingUpstream) -> Iterator[RecordingUpstream]
     session_upstream.reset()
     yield session_upstream
     session_upstream.reset()
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[RecordingUpstream]:
+    """An upstream that counts and hashes bodies without keeping them."""
+    with RecordingUpstream(keep_bodies=False) as server:
+        yield server
 
 
 @pytest.fixture

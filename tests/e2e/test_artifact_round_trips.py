@@ -46,7 +46,7 @@ NAMES = [
     "/".join(["deep"] * 40) + "/x.bin", "/".join(["d" * 255] * 12) + "/x.bin",
     "long/" + "/".join(["\u6a21" * 85] * 12) + "/x.bin",  # more than 9 KB on the wire
     "api/2.0/mlflow-artifacts/artifacts/api/mlflow/x.bin",
-]  # fmt: skip
+]  # fmt: skip  # several names a line
 
 
 @dataclass(frozen=True)

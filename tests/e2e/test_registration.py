@@ -46,7 +46,7 @@ def test_a_model_is_registered_by_the_standard_client(real_proxy: Proxy, mount: 
     assert steps(run, "✗") == []
     done = steps(run, "✓")
     for step in ("create experiment", "create run", "upload artifact", "log model", "create registered model",
-                 "create version", "search registered models", "load and predict"):  # fmt: skip
+                 "create version", "search registered models", "load and predict"):  # fmt: skip  # several steps a line
         assert step in done
     assert GOOD_KEY not in run.stdout + run.stderr
     mounts = {line["mount"] for line in real_proxy.lines("proxy_request") if line["action"] == "model-versions.create"}

@@ -42,3 +42,9 @@ def hasty(start: Start, session_upstream: RecordingUpstream, session_auth_servic
     """A proxy of little patience, in front of `upstream`, that lets any number of transfers run."""
     urls = {"MLFLOW_SERVER_URL": session_upstream.url, "HOKUSAI_AUTH_SERVICE_URL": session_auth_service.url}
     return start({**urls, **SHORT, **WIDE})
+
+
+@pytest.fixture(scope="module")
+def roomy(start: Start, large: RecordingUpstream, session_auth_service: AuthService) -> Proxy:
+    """A proxy with usual timeouts in front of `large`, that lets any number of transfers run."""
+    return start({"MLFLOW_SERVER_URL": large.url, "HOKUSAI_AUTH_SERVICE_URL": session_auth_service.url, **WIDE})

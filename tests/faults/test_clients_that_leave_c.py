@@ -7,17 +7,20 @@ import time
 
 import pytest
 
-from tests.faults.scenes import (
+from tests.faults.scenes import GET_ARTIFACT
+from tests.functional.exchanges import (
     BLOCK,
+    CHUNKED_CUTS,
     FRAMINGS,
-    GET_ARTIFACT,
+    LEAVING,
     OK,
     answer_raw,
+    assert_a_cut_never_ends_well,
+    assert_download_cut_when_left,
+    assert_upload_cut_when_left,
     leave,
     part,
     pour,
-    upload_head,
-    wait_until,
 )
 from tests.functional.keyed import ARTIFACTS, SEARCH, ask, begun, head
 from tests.support.client import read_response
@@ -28,48 +31,26 @@ from tests.support.upstream import Recorded, RecordingUpstream, chunk
 pytestmark = pytest.mark.faults
 
 
-def assert_cut_when_left(proxy: Proxy, upstream: RecordingUpstream, framing: str, how: str) -> None:
-    """Leave amid an upload: within a second MLflow's connection ends, its body does not, and the greenlet is done."""
-    name = f"left-{framing}-{how}-{time.monotonic()}"
-    with begun(proxy, upload_head(framing, 10_000_000, ("X-Request-ID", name)) + part(framing, BLOCK)) as sock:
-        (seen,) = upstream.wait_for(1, heads=True)
-        wait_until(lambda: seen.body_size >= 262_144, 3.0, "the first block upstream")
-        left = time.monotonic()
-        leave(sock, how)
-    assert seen.wait_closed(1.5) - left < 1.0
-    upstream.wait_for(1)
-    assert not seen.complete and not seen.raw_body.endswith(b"0\r\n\r\n")
-    line = proxy.access_line(name, timeout=1.0)
-    assert (line["outcome"], line["upstream_status"]) == ("client_gone", 0)
-    assert ask(proxy, "GET", "/mlflow/version").status == 200
-
-
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_c01_an_upload_left_with_a_fin_is_cut_upstream(hasty: Proxy, upstream: RecordingUpstream, framing: str) -> None:
-    assert_cut_when_left(hasty, upstream, framing, "FIN")
+    assert_upload_cut_when_left(hasty, upstream, framing, "FIN")
 
 
-@pytest.mark.parametrize("cut", [b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r\n", b"5\r\nhello\r\n0\r\n", b"5"])
+@pytest.mark.parametrize("cut", CHUNKED_CUTS)
 def test_c01_a_chunked_upload_cut_anywhere_never_ends_well(
     hasty: Proxy, upstream: RecordingUpstream, cut: bytes
 ) -> None:
-    with begun(hasty, upload_head("chunked", 0) + chunk(BLOCK) + cut) as sock:
-        upstream.wait_for(1, heads=True)
-        sock.shutdown(socket.SHUT_WR)
-        assert read_response(sock).status in (0, 400)
-    (seen,) = upstream.wait_for(1)
-    seen.wait_closed(1.0)
-    assert not seen.complete and not seen.raw_body.endswith(b"0\r\n\r\n")
+    assert_a_cut_never_ends_well(hasty, upstream, cut)
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_c02_an_upload_left_with_a_reset_is_cut_upstream(
     hasty: Proxy, upstream: RecordingUpstream, framing: str
 ) -> None:
-    assert_cut_when_left(hasty, upstream, framing, "RST")
+    assert_upload_cut_when_left(hasty, upstream, framing, "RST")
 
 
-@pytest.mark.parametrize("how", ["FIN", "RST"])
+@pytest.mark.parametrize("how", LEAVING)
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_c01_c02_mlflow_itself_stores_nothing_of_an_upload_that_was_left(
     real_proxy: Proxy, mlflow_server: MlflowServer, framing: str, how: str
@@ -91,23 +72,13 @@ def test_c01_c02_mlflow_itself_stores_nothing_of_an_upload_that_was_left(
     assert ask(real_proxy, "GET", f"/mlflow{ARTIFACTS}/left/{cut}").status == 404
 
 
-@pytest.mark.parametrize("how", ["FIN", "RST"])
+@pytest.mark.parametrize("how", LEAVING)
 @pytest.mark.parametrize("framing", [b"Content-Length: 10000000000\r\n", b"Transfer-Encoding: chunked\r\n", b""])
 def test_c03_a_download_that_was_left_is_cut_upstream(
     hasty: Proxy, upstream: RecordingUpstream, framing: bytes, how: str
 ) -> None:
     pour(upstream, framing)
-    name = f"dropped-{time.monotonic()}"
-    with begun(hasty, GET_ARTIFACT[:-2] + f"X-Request-ID: {name}\r\n\r\n".encode()) as sock:
-        assert sock.recv(100)
-        left = time.monotonic()
-        leave(sock, how)
-    (seen,) = upstream.wait_for(1)
-    assert seen.wait_closed(2.5) - left < 2.0
-    assert hasty.access_line(name)["outcome"] == "client_gone"
-    upstream.reset()
-    assert ask(hasty, "GET", f"/mlflow{SEARCH}").status == 200
-    assert upstream.requests[0].connection != seen.connection
+    assert_download_cut_when_left(hasty, upstream, how)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -1,4 +1,4 @@
-"""Fast transfers, many transfers, and what they may take: X01-X06."""
+"""Transfers in parallel, and more connections than there are files: X04, X06."""
 
 from __future__ import annotations
 
@@ -15,110 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.faults.conftest import SHORT, WIDE
-from tests.faults.scenes import (
-    BLOCK,
-    EMPTY,
-    FRAMINGS,
-    GET_ARTIFACT,
-    OK,
-    Pouring,
-    Prober,
-    ended,
-    many,
-    part,
-    pour,
-    upload_head,
-    wait_until,
-)
-from tests.functional.keyed import ARTIFACT, SEARCH, ask, begun
-from tests.support.auth_service import AuthService
+from tests.faults.scenes import GET_ARTIFACT, ended, many
+from tests.functional.exchanges import BLOCK, EMPTY, FRAMINGS, OK, wait_until
+from tests.functional.keyed import ARTIFACT, SEARCH, ask
 from tests.support.client import read_response, request
 from tests.support.fleet import Start
 from tests.support.proxy import Proxy
 from tests.support.upstream import Recorded, RecordingUpstream, chunk
 
 pytestmark = pytest.mark.faults
-
-QUICK_MS = 50.0
-SECONDS = 2.5
-
-
-@pytest.fixture(scope="module")
-def large() -> Iterator[RecordingUpstream]:
-    """An upstream that counts and hashes bodies without keeping them."""
-    with RecordingUpstream(keep_bodies=False) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def roomy(start: Start, large: RecordingUpstream, session_auth_service: AuthService) -> Proxy:
-    """A proxy with usual timeouts in front of `large`."""
-    return start({"MLFLOW_SERVER_URL": large.url, "HOKUSAI_AUTH_SERVICE_URL": session_auth_service.url, **WIDE})
-
-
-def swallow(upstream: RecordingUpstream) -> None:
-    """Let MLflow take bodies faster than they come: no socket of the proxy's ever blocks."""
-
-    def script(conn: socket.socket, _: Recorded) -> None:
-        buffer = bytearray(4_000_000)
-        while conn.recv_into(buffer):
-            pass
-        conn.close()
-
-    upstream.script_head(script)
-
-
-@pytest.mark.parametrize("framing", FRAMINGS)
-def test_x01_a_fast_upload_leaves_health_quick(roomy: Proxy, large: RecordingUpstream, framing: str) -> None:
-    large.reset()
-    swallow(large)
-    block = part(framing, BLOCK * 10)
-    with begun(roomy, upload_head(framing, 100_000_000_000)) as sock, Prober(roomy) as health:
-        with Pouring(sock, lambda: block, SECONDS, whole=framing == "chunked") as client:
-            pass
-    assert client.sent > 100_000_000, "that was no fast upload"
-    assert health.p99_ms < QUICK_MS, health.took_ms[-5:]
-
-
-@pytest.mark.parametrize("framing", [b"Content-Length: 100000000000\r\n", b"Transfer-Encoding: chunked\r\n"])
-def test_x02_a_fast_download_leaves_health_quick(roomy: Proxy, large: RecordingUpstream, framing: bytes) -> None:
-    large.reset()
-    pour(large, framing)
-    taken, until = 0, time.monotonic() + SECONDS
-    with begun(roomy, GET_ARTIFACT) as sock, Prober(roomy) as health:
-        while time.monotonic() < until:
-            taken += len(sock.recv(1_000_000))
-    assert taken > 100_000_000, "that was no fast download"
-    assert health.p99_ms < QUICK_MS, health.took_ms[-5:]
-
-
-CRUMBS = chunk(b"a") * 50_000
-
-
-def test_x01_an_upload_in_crumbs_leaves_health_quick(roomy: Proxy, large: RecordingUpstream) -> None:
-    """Chunks of one byte, as fast as they are taken: few bytes, much work."""
-    large.reset()
-    swallow(large)
-    with begun(roomy, upload_head("chunked", 0)) as sock, Prober(roomy) as health:
-        with Pouring(sock, lambda: CRUMBS, SECONDS, whole=True):
-            pass
-    assert health.p99_ms < QUICK_MS, health.took_ms[-5:]
-
-
-def test_x02_a_download_in_crumbs_leaves_health_quick(roomy: Proxy, large: RecordingUpstream) -> None:
-    def script(conn: socket.socket, _: Recorded) -> None:
-        conn.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n")
-        while not large.stopping.is_set():
-            conn.sendall(CRUMBS)
-
-    large.reset()
-    large.script(script)
-    until = time.monotonic() + SECONDS
-    with begun(roomy, GET_ARTIFACT) as sock, Prober(roomy) as health:
-        while time.monotonic() < until:
-            sock.recv(1_000_000)
-    assert health.p99_ms < QUICK_MS, health.took_ms[-5:]
-
 
 SIZE, PARALLEL = 64_000_000, 16
 NOISE = os.urandom(1_000_000)

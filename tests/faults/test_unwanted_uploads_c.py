@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.scenes import BLOCK, Pouring, Prober
+from tests.faults.scenes import Prober
+from tests.functional.exchanges import BLOCK, Pouring
 from tests.functional.keyed import ARTIFACT, SEARCH, ask, assert_refused, begun, head
 from tests.support.client import open_connection, read_response
 from tests.support.proxy import Proxy

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import SHORT
-from tests.faults.scenes import EMPTY, answer_raw, assert_unharmed, black_hole
+from tests.faults.scenes import black_hole
+from tests.functional.exchanges import EMPTY, answer_raw, assert_unharmed
 from tests.functional.keyed import ARTIFACT, SEARCH, ask, assert_refused, only
 from tests.support.client import RawResponse
 from tests.support.faults import closed_port

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.scenes import OK, answer_raw, assert_unharmed
+from tests.functional.exchanges import OK, answer_raw, assert_unharmed
 from tests.functional.keyed import ARTIFACT, SEARCH, ask, assert_refused, begun, head
 from tests.support.client import read_response
 from tests.support.proxy import Proxy

@@ -10,40 +10,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.scenes import BLOCK, EMPTY, FRAMINGS, OK, assert_unharmed, part, upload_head
+from tests.functional.exchanges import BLOCK, EMPTY, FRAMINGS, OK, assert_unharmed, part, slowest_drop, upload_head
 from tests.functional.keyed import ARTIFACT, SEARCH, ask, assert_refused, begun, only
 from tests.support.client import read_response
 from tests.support.proxy import Proxy
-from tests.support.upstream import Recorded, RecordingUpstream, chunk, reset_connection
+from tests.support.upstream import Recorded, RecordingUpstream, reset_connection
 
 pytestmark = pytest.mark.faults
 
-FRAMES = {"length": b"Content-Length: 8\r\n", "chunked": b"Transfer-Encoding: chunked\r\n", "close": b""}
 
-
-@pytest.mark.parametrize("framing", FRAMES)
+@pytest.mark.parametrize("framing", [*FRAMINGS, "close"])
 def test_f10_a_drip_is_passed_on_byte_by_byte_for_as_long_as_it_drips(
     hasty: Proxy, upstream: RecordingUpstream, framing: str
 ) -> None:
     """It takes twice the read timeout; each byte comes well within it."""
-    sent: list[float] = []
-    came: list[float] = []
-
-    def drip(conn: socket.socket, _: Recorded) -> None:
-        conn.sendall(OK + FRAMES[framing] + b"\r\n")
-        for number in range(8):
-            upstream.stopping.wait(0.25)
-            sent.append(time.monotonic())
-            conn.sendall(part(framing, b"%d" % number))
-        if framing == "chunked":
-            conn.sendall(chunk(b""))
-        if framing == "close":
-            conn.close()
-
-    upstream.script(drip)
-    response = ask(hasty, "GET", f"/mlflow{SEARCH}", sink=lambda _: came.append(time.monotonic()))
-    assert response.complete and len(came) == 8
-    assert max(there - here for here, there in zip(sent, came, strict=True)) < 0.2
+    assert slowest_drop(hasty, upstream, SEARCH, framing, count=8, pause=0.25) < 0.2
 
 
 ENDINGS = ("closes", "keeps reading", "stops reading")

@@ -23,13 +23,6 @@ LIMIT = 10_000
 
 
 @pytest.fixture(scope="module")
-def large() -> Iterator[RecordingUpstream]:
-    """An upstream that counts and hashes bodies without keeping them."""
-    with RecordingUpstream(keep_bodies=False) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def fresh(large: RecordingUpstream, session_auth_service: AuthService) -> Iterator[Proxy]:
     """A proxy that has not grown yet, with a small limit for JSON bodies."""
     urls = {"MLFLOW_SERVER_URL": large.url, "HOKUSAI_AUTH_SERVICE_URL": session_auth_service.url}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from tests.functional.exchanges import Pouring
 from tests.functional.keyed import ARTIFACT, BEARER, SEARCH, ask
 from tests.support.client import open_connection, read_response, request
 from tests.support.proxy import Proxy
@@ -34,38 +33,12 @@ def refused_head(case: str) -> bytes:
     return f"{line} HTTP/1.1\r\nHost: a\r\n{credential}Content-Length: {GIGABYTES}\r\n\r\n".encode()
 
 
-class Pouring:
-    """A client that goes on sending for some seconds, whatever it is told; `sent` counts its bytes."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sent = 0
-        self.cut = False
-        self._sock = sock
-        self._until = time.monotonic() + SECONDS
-        self._thread = threading.Thread(target=self._pour)
-
-    def __enter__(self) -> Pouring:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
-
-    def _pour(self) -> None:
-        while time.monotonic() < self._until:
-            try:
-                self.sent += self._sock.send(BLOCK)
-            except OSError:
-                self.cut = True
-                return
-
-
 @pytest.fixture
 def pouring(shared_proxy: Proxy, request: pytest.FixtureRequest) -> Iterator[tuple[Pouring, RawResponse]]:
     """A refused upload under way, and its refusal."""
     with open_connection(shared_proxy.port) as sock:
         sock.sendall(refused_head(request.param))
-        with Pouring(sock) as client:
+        with Pouring(sock, lambda: BLOCK, SECONDS) as client:
             yield client, read_response(sock)
 
 
@@ -85,9 +58,9 @@ def test_a_refused_upload_hears_of_it_and_starves_nobody(
 def test_a_refused_upload_is_not_read_to_its_end(shared_proxy: Proxy, upstream: RecordingUpstream) -> None:
     with open_connection(shared_proxy.port) as sock:
         sock.sendall(refused_head("no key"))
-        with Pouring(sock) as client:
+        with Pouring(sock, lambda: BLOCK, SECONDS) as client:
             assert read_response(sock).status == 401
-    assert client.cut, f"{client.sent} bytes were taken of a body that nobody wants"
+    assert client.cut_at is not None, f"{client.sent} bytes were taken of a body that nobody wants"
 
 
 def test_a_small_refused_body_leaves_the_connection_usable(shared_proxy: Proxy, upstream: RecordingUpstream) -> None:

@@ -9,37 +9,29 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.functional.exchanges import (
+    BLOCK,
+    CHUNKED_CUTS,
+    EMPTY,
+    FRAMINGS,
+    LEAVING,
+    assert_a_cut_never_ends_well,
+    assert_download_cut_when_left,
+    assert_upload_cut_when_left,
+    part,
+    pour,
+    slowest_drop,
+    upload_head,
+    wait_until,
+)
 from tests.functional.keyed import ARTIFACT, SEARCH, ask, begun, head, only
 from tests.support.client import read_response
 from tests.support.proxy import Proxy
-from tests.support.upstream import Recorded, RecordingUpstream, chunk, reset_connection
-
-BLOCK = b"b" * 300_000  # a little more than the proxy takes at once
-FRAMINGS = ["length", "chunked"]
-LEAVING = ["FIN", "RST"]
+from tests.support.upstream import Recorded, RecordingUpstream, chunk
 
 
-def upload_head(framing: str, size: int, *headers: tuple[str, str]) -> bytes:
-    frame = ("Transfer-Encoding", "chunked") if framing == "chunked" else ("Content-Length", str(size))
-    return head("PUT", f"/mlflow{ARTIFACT}", frame, *headers)
-
-
-def part(framing: str, data: bytes) -> bytes:
-    return chunk(data) if framing == "chunked" else data
-
-
-def wait_for_bytes(seen: Recorded, size: int, timeout: float = 3.0) -> None:
-    deadline = time.monotonic() + timeout
-    while seen.body_size < size:
-        assert time.monotonic() < deadline, f"{seen.body_size} of {size} bytes arrived within {timeout} s"
-        time.sleep(0.005)
-
-
-def leave(sock: socket.socket, how: str) -> None:
-    if how == "RST":
-        reset_connection(sock)
-    else:
-        sock.close()
+def wait_for_bytes(seen: Recorded, size: int) -> None:
+    wait_until(lambda: seen.body_size >= size, 1.0, f"{size} bytes upstream")
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -60,7 +52,7 @@ def send_in_steps(proxy: Proxy, upstream: RecordingUpstream, framing: str, block
         for count in (1, 2, 3):
             sock.sendall(part(framing, block))
             (seen,) = upstream.wait_for(1, heads=True)
-            wait_for_bytes(seen, count * passed, timeout=1.0)
+            wait_for_bytes(seen, count * passed)
         if framing == "chunked":
             sock.sendall(chunk(b""))
         assert read_response(sock).status == 200
@@ -69,25 +61,7 @@ def send_in_steps(proxy: Proxy, upstream: RecordingUpstream, framing: str, block
 
 @pytest.mark.parametrize("framing", [*FRAMINGS, "close"])
 def test_a_drip_is_passed_on_drop_by_drop(shared_proxy: Proxy, upstream: RecordingUpstream, framing: str) -> None:
-    frames = {"chunked": b"Transfer-Encoding: chunked\r\n", "length": b"Content-Length: 4\r\n", "close": b""}
-    sent: list[float] = []
-    came: list[float] = []
-
-    def drip(conn: socket.socket, _: Recorded) -> None:
-        conn.sendall(b"HTTP/1.1 200 OK\r\n" + frames[framing] + b"\r\n")
-        for drop in (b"a", b"b", b"c", b"d"):
-            sent.append(time.monotonic())
-            conn.sendall(part(framing, drop))
-            upstream.stopping.wait(0.15)
-        if framing == "chunked":
-            conn.sendall(chunk(b""))
-        if framing == "close":
-            conn.close()
-
-    upstream.script(drip)
-    response = ask(shared_proxy, "GET", f"/mlflow{ARTIFACT}", sink=lambda _: came.append(time.monotonic()))
-    assert response.complete and len(came) == 4
-    assert max(there - here for here, there in zip(sent, came, strict=True)) < 0.12
+    assert slowest_drop(shared_proxy, upstream, ARTIFACT, framing, count=4, pause=0.15) < 0.12
 
 
 def test_the_head_of_an_answer_does_not_wait_for_its_body(shared_proxy: Proxy, upstream: RecordingUpstream) -> None:
@@ -108,50 +82,20 @@ def test_the_head_of_an_answer_does_not_wait_for_its_body(shared_proxy: Proxy, u
 def test_an_upload_that_was_left_is_cut_upstream(
     shared_proxy: Proxy, upstream: RecordingUpstream, framing: str, how: str
 ) -> None:
-    with begun(shared_proxy, upload_head(framing, 10_000_000, ("X-Request-ID", f"left-{framing}-{how}"))) as sock:
-        sock.sendall(part(framing, BLOCK))
-        (seen,) = upstream.wait_for(1, heads=True)
-        wait_for_bytes(seen, 262_144)
-        left = time.monotonic()
-        leave(sock, how)
-    assert seen.wait_closed(1.5) - left < 1.0
-    upstream.wait_for(1)
-    assert not seen.complete and not seen.raw_body.endswith(b"0\r\n\r\n")
-    line = shared_proxy.access_line(f"left-{framing}-{how}")
-    assert (line["outcome"], line["upstream_status"]) == ("client_gone", 0)
-    assert ask(shared_proxy, "GET", "/mlflow/version").status == 200
+    assert_upload_cut_when_left(shared_proxy, upstream, framing, how)
 
 
-@pytest.mark.parametrize("cut", [b"5\r\nhel", b"5\r\nhello", b"5\r\nhello\r\n", b"5\r\nhello\r\n0\r\n", b"5"])
+@pytest.mark.parametrize("cut", CHUNKED_CUTS)
 def test_a_chunked_upload_cut_anywhere_never_ends_well(
     shared_proxy: Proxy, upstream: RecordingUpstream, cut: bytes
 ) -> None:
-    with begun(shared_proxy, upload_head("chunked", 0) + part("chunked", BLOCK) + cut) as sock:
-        upstream.wait_for(1, heads=True)
-        sock.shutdown(socket.SHUT_WR)
-        response = read_response(sock)
-    assert response.status in (0, 400)
-    (seen,) = upstream.wait_for(1)
-    seen.wait_closed(1.0)
-    assert not seen.complete and not seen.raw_body.endswith(b"0\r\n\r\n")
+    assert_a_cut_never_ends_well(shared_proxy, upstream, cut)
 
 
 @pytest.mark.parametrize("how", LEAVING)
 def test_a_download_that_was_left_is_cut_upstream(shared_proxy: Proxy, upstream: RecordingUpstream, how: str) -> None:
-    def pour(conn: socket.socket, _: Recorded) -> None:
-        conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")
-        with contextlib.suppress(OSError):
-            while not upstream.stopping.is_set():
-                conn.sendall(BLOCK)
-
-    upstream.script(pour)
-    with begun(shared_proxy, head("GET", f"/mlflow{ARTIFACT}", ("X-Request-ID", f"dropped-{how}"))) as sock:
-        assert sock.recv(100)
-        left = time.monotonic()
-        leave(sock, how)
-    (seen,) = upstream.wait_for(1)
-    assert seen.wait_closed(2.5) - left < 2.0
-    assert shared_proxy.access_line(f"dropped-{how}")["outcome"] == "client_gone"
+    pour(upstream)
+    assert_download_cut_when_left(shared_proxy, upstream, how)
 
 
 def test_a_client_that_left_while_the_upstream_is_silent_cancels_too(
@@ -215,7 +159,9 @@ def test_an_early_answer_reaches_a_client_that_is_still_sending(
 
 
 def test_slow_requests_do_not_delay_others(shared_proxy: Proxy, upstream: RecordingUpstream) -> None:
-    upstream.script(lambda conn, seen: upstream.stopping.wait(1.0) if ARTIFACT.encode() in seen.line else answer(conn))
+    upstream.script(
+        lambda conn, seen: upstream.stopping.wait(1.0) if ARTIFACT.encode() in seen.line else conn.sendall(EMPTY)
+    )
     with contextlib.ExitStack() as stack:
         for _ in range(20):
             stack.enter_context(begun(shared_proxy, head("GET", f"/mlflow{ARTIFACT}")))
@@ -224,7 +170,3 @@ def test_slow_requests_do_not_delay_others(shared_proxy: Proxy, upstream: Record
         start = time.monotonic()
         assert ask(shared_proxy, "GET", f"/mlflow{SEARCH}").status == 200
         assert time.monotonic() - start < 0.5
-
-
-def answer(conn: socket.socket) -> None:
-    conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")

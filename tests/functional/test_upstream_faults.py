@@ -9,38 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.functional.exchanges import OK, answer_raw, assert_unharmed
 from tests.functional.keyed import ARTIFACT, BEARER, SEARCH, ask, assert_refused, begun, head, only
 from tests.support.auth_service import AuthService
 from tests.support.client import read_response, request
 from tests.support.process import free_port
 from tests.support.proxy import Proxy
-from tests.support.upstream import Recorded, RecordingUpstream, chunk, reset_connection
-
-OK = b"HTTP/1.1 200 OK\r\n"
-
-
-def answer_raw(upstream: RecordingUpstream, data: bytes, end: str = "open") -> None:
-    """Send these bytes to everybody who asks, then close (FIN, RST) or leave the connection open."""
-
-    def script(conn: socket.socket, _: Recorded) -> None:
-        conn.sendall(data)
-        if end == "RST":
-            upstream.stopping.wait(0.05)  # a RST overtakes what is still unread
-            reset_connection(conn)
-        elif end == "FIN":
-            conn.close()
-
-    upstream.script(script)
-
-
-def assert_unharmed(proxy: Proxy, upstream: RecordingUpstream) -> None:
-    """The next requests get their own answers, whatever the last one left on the upstream's connection."""
-    upstream.reset()
-    for word in (b"one", b"two", b"three"):
-        upstream.respond_with(200, [("Content-Length", str(len(word)))], word)
-        response = ask(proxy, "POST", f"/mlflow{SEARCH}", (), word)
-        assert (response.status, response.body) == (200, word)
-    assert [seen.body for seen in upstream.wait_for(3)] == [b"one", b"two", b"three"]
+from tests.support.upstream import Recorded, RecordingUpstream, chunk
 
 
 @pytest.mark.parametrize("end", ["FIN", "RST"])
@@ -59,7 +34,7 @@ def assert_unharmed(proxy: Proxy, upstream: RecordingUpstream) -> None:
 def test_a_body_that_breaks_off_never_looks_complete(
     shared_proxy: Proxy, upstream: RecordingUpstream, begun_answer: bytes, end: str
 ) -> None:
-    answer_raw(upstream, begun_answer, end)
+    answer_raw(upstream, begun_answer, end=end)
     response = ask(shared_proxy, "GET", f"/mlflow{ARTIFACT}", [("X-Request-ID", "broke-off")])
     assert not response.complete and response.fault is None
     assert response.reset, "a FIN looks like a clean end to a client of HTTP/1.0"
@@ -71,16 +46,16 @@ def test_a_body_that_breaks_off_never_looks_complete(
 def test_a_body_without_an_end_of_its_own_is_cut_by_a_reset_alone(
     shared_proxy: Proxy, upstream: RecordingUpstream
 ) -> None:
-    answer_raw(upstream, OK + b"\r\nsome", "FIN")
+    answer_raw(upstream, OK + b"\r\nsome", end="FIN")
     response = ask(shared_proxy, "GET", f"/mlflow{ARTIFACT}")
     assert response.complete and response.body == b"some"
-    answer_raw(upstream, OK + b"\r\nsome", "RST")
+    answer_raw(upstream, OK + b"\r\nsome", end="RST")
     response = ask(shared_proxy, "GET", f"/mlflow{ARTIFACT}")
     assert response.reset and not response.complete
 
 
 def test_a_client_of_http_1_0_sees_a_reset_too(shared_proxy: Proxy, upstream: RecordingUpstream) -> None:
-    answer_raw(upstream, OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n", "FIN")
+    answer_raw(upstream, OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n", end="FIN")
     with begun(shared_proxy, head("GET", f"/mlflow{ARTIFACT}").replace(b"HTTP/1.1", b"HTTP/1.0", 1)) as sock:
         response = read_response(sock)
     assert response.reset and not response.complete
@@ -111,7 +86,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_an_answer_that_breaks_the_protocol_is_502(shared_proxy: Proxy, upstream: RecordingUpstream, case: str) -> None:
-    answer_raw(upstream, BROKEN[case], "FIN")
+    answer_raw(upstream, BROKEN[case], end="FIN")
     assert_refused(ask(shared_proxy, "GET", f"/mlflow{SEARCH}", timeout=3.0), 502, "INTERNAL_ERROR")
     assert len(upstream.requests) == 1
     assert_unharmed(shared_proxy, upstream)
@@ -121,7 +96,7 @@ def test_an_answer_that_breaks_the_protocol_is_502(shared_proxy: Proxy, upstream
 def test_no_library_logs_the_query_of_a_broken_answer(
     shared_proxy: Proxy, upstream: RecordingUpstream, case: str
 ) -> None:
-    answer_raw(upstream, BROKEN[case], "FIN")
+    answer_raw(upstream, BROKEN[case], end="FIN")
     with contextlib.suppress(TimeoutError):
         ask(shared_proxy, "GET", f"/mlflow{SEARCH}?x=secret-{len(case)}", timeout=0.5)
     assert f"secret-{len(case)}" not in shared_proxy.output
@@ -190,7 +165,7 @@ def test_nothing_is_sent_twice(shared_proxy: Proxy, upstream: RecordingUpstream,
     """Closed without an answer after the request was read: it may have been done, so it is not sent again."""
     assert ask(shared_proxy, "GET", f"/mlflow{SEARCH}").status == 200
     upstream.reset()
-    answer_raw(upstream, b"", "FIN")
+    answer_raw(upstream, b"", end="FIN")
     assert_refused(ask(shared_proxy, method, f"/mlflow{SEARCH}"), 502, "INTERNAL_ERROR")
     assert only(upstream).method == method.encode()
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tests.support.process import clean_environment, ended_within, free_port, kill_group, wait_for_health
+from tests.support.process import clean_environment, end_group, free_port, kill_group, wait_for_health
 
 ENVIRONMENT = Path(__file__).resolve().parents[2] / ".venv-mlflow"
 START_SECONDS = 90.0
@@ -76,19 +76,13 @@ class MlflowServer:
         try:
             wait_for_health(self.port, self._process, START_SECONDS, self._health_path)
         except BaseException as error:
-            kill_group(self._process.pid)
-            self._process.wait()
             error.add_note(self.log[-8000:])
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """SIGTERM, then SIGKILL for the whole group; MLflow's own manners in stopping are not under test."""
-        died_alone = self._process.poll() is not None
-        self._process.terminate()
-        ended_within(self._process, STOP_SECONDS)
-        kill_group(self._process.pid)
-        self._process.wait()
+        died_alone = end_group(self._process, STOP_SECONDS)
         if died_alone and error is None:
             raise RuntimeError(f"mlflow ended by itself (exit code {self._process.returncode}):\n{self.log[-8000:]}")
 

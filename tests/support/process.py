@@ -36,15 +36,33 @@ def kill_group(group: int) -> bool:
     return False
 
 
+def end_group(process: subprocess.Popen[bytes], timeout: float) -> bool:
+    """SIGTERM, up to `timeout` seconds for it, then SIGKILL for the whole group; True when it had ended by itself."""
+    died_alone = process.poll() is not None
+    process.terminate()
+    ended_within(process, timeout)
+    kill_group(process.pid)
+    process.wait()
+    return died_alone
+
+
 def wait_for_health(port: int, process: subprocess.Popen[bytes], timeout: float, path: str = "/health") -> None:
-    """Return at the first 200; RuntimeError when the process ends or the time (seconds) is over before."""
+    """Return at the first 200; RuntimeError when the process ends or the time (seconds) is over before.
+
+    After that, or any other error, nothing of its group is left.
+    """
     deadline = time.monotonic() + timeout
-    while not _answers_200(port, path):
-        if process.poll() is not None:
-            raise RuntimeError(f"the server ended with exit code {process.returncode} before it was ready")
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"the server did not answer {path} with 200 within {timeout} s")
-        time.sleep(0.05)
+    try:
+        while not _answers_200(port, path):
+            if process.poll() is not None:
+                raise RuntimeError(f"the server ended with exit code {process.returncode} before it was ready")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the server did not answer {path} with 200 within {timeout} s")
+            time.sleep(0.05)
+    except BaseException:
+        kill_group(process.pid)
+        process.wait()
+        raise
 
 
 def _answers_200(port: int, path: str) -> bool:

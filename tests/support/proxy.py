@@ -88,8 +88,6 @@ class Proxy:
         try:
             wait_for_health(self.port, self._process, START_SECONDS)
         except BaseException as error:
-            kill_group(self._process.pid)
-            self._process.wait()
             self._close_output()
             error.add_note(self.output[-8000:])
             raise

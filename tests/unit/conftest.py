@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import requests
 import responses
 
 from tests.unit.scripted import MLFLOW, Keys
+
+
+@pytest.fixture(autouse=True)
+def no_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library `responses` looks for Retry-After in every answer; ours have their headers in `raw` alone."""
+    monkeypatch.setattr(requests.Response, "headers", {}, raising=False)
 
 
 @pytest.fixture

@@ -13,6 +13,13 @@ ENVIRONMENT = {
     "MLFLOW_SERVER_URL": "http://mlflow.internal:5000",
     "HOKUSAI_AUTH_SERVICE_URL": "http://auth.internal:8000",
 }
+YES: dict[str, Any] = {  # what the auth service says of a good key
+    "user_id": "user-1",
+    "key_id": "key-1",
+    "scopes": ["model:read", "model:write"],
+    "rate_limit_per_hour": 50,
+}
+PRINCIPAL = Principal("user-1", "key-1", frozenset({"model:read", "model:write"}), 50)  # whom it vouches for with that
 KEY = "hk_test_one" + "0" * 9  # made up, and as long as a key must be
 
 

@@ -16,16 +16,9 @@ from app.auth_service import MOST_BYTES, AuthService
 from app.errors import AuthUnavailable, ProxyError, RateLimited
 from app.scope import Principal
 from app.settings import AuthSettings
-from tests.unit.samples import KEY
+from tests.unit.samples import KEY, PRINCIPAL, YES
 
 URL = "http://auth.internal:8000/api/v1/keys/validate"
-YES: dict[str, Any] = {
-    "user_id": "user-1",
-    "key_id": "key-1",
-    "scopes": ["model:read", "model:write"],
-    "rate_limit_per_hour": 50,
-}
-PRINCIPAL = Principal("user-1", "key-1", frozenset({"model:read", "model:write"}), 50)
 
 
 def service() -> AuthService:

@@ -11,14 +11,7 @@ import pytest
 from app.auth_service import MOST_BYTES, judge, read_principal
 from app.errors import AuthUnavailable, ProxyError, RateLimited, Unauthenticated
 from app.scope import Principal
-
-YES: dict[str, Any] = {
-    "user_id": "user-1",
-    "key_id": "key-1",
-    "scopes": ["model:read", "model:write"],
-    "rate_limit_per_hour": 50,
-}
-PRINCIPAL = Principal("user-1", "key-1", frozenset({"model:read", "model:write"}), 50)
+from tests.unit.samples import PRINCIPAL, YES
 
 
 def without(name: str) -> dict[str, Any]:
@@ -45,7 +38,7 @@ def test_no_other_status_is_a_no_and_only_200_may_be_a_yes(status: int) -> None:
     ("given", "sent"),
     [("", "60"), ("7", "7"), ("0", "0"), ("1.5", "60"), ("-1", "60"), ("soon", "60"), ("7\r\nX: y", "60"),
      ("Thu, 01 Jan 1970 00:00:00 GMT", "60")],
-)  # fmt: skip
+)  # fmt: skip  # several cases a line
 def test_a_limit_of_the_auth_service_is_told_in_whole_seconds(given: str, sent: str) -> None:
     with pytest.raises(RateLimited) as raised:
         judge(429, b"", given)

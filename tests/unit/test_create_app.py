@@ -10,6 +10,7 @@ import responses
 
 from app import create_app
 from app.policy import NEVER, read_routes
+from app.scope import Route
 from app.translate import MOUNTS, served_at
 from tests.unit import samples
 from tests.unit.scripted import KEY, MLFLOW, READER, Keys, ask, client, error_code, new_client, sample_path
@@ -17,6 +18,10 @@ from tests.unit.scripted import KEY, MLFLOW, READER, Keys, ask, client, error_co
 pytestmark = pytest.mark.usefixtures("keys")
 EVERY_MOUNT = (*MOUNTS, "")
 ROUTES = [route for route in read_routes() if route.access != NEVER]
+
+
+def served_under(mount: str) -> list[Route]:
+    return [route for route in ROUTES if served_at(mount, route.path)]
 
 
 # --- the order of the stages ---
@@ -34,7 +39,7 @@ UNKNOWN = [
     "/", "/x", "/.env", "/mlflow/nowhere", "/api/mlflow/nowhere", "/api/nowhere", "/mlflow/api/9.9/mlflow/runs/get",
     "/graphql", "/get-artifact", "/mlflowx/version", "/mlflow/metrics", "/mlflow/signup", "/metrics", "/login",
     "/mlflow/api/2.0/mlflow/runs/get/", "/mlflow//api/2.0/mlflow/runs/get", "/static/x", "/favicon.ico",
-]  # fmt: skip
+]  # fmt: skip  # several paths a line
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
@@ -58,8 +63,7 @@ def test_every_route_that_is_never_forwarded_asks_nobody(mlflow: responses.Reque
 def test_every_route_of_the_table_answers_401_without_a_key_where_it_is_served(
     mlflow: responses.RequestsMock, mount: str
 ) -> None:
-    asker = client()
-    served = [route for route in ROUTES if served_at(mount, route.path)]
+    asker, served = client(), served_under(mount)
     wrong = [
         (route.method, route.path, answer.status_code)
         for route in served
@@ -80,13 +84,12 @@ def test_every_route_of_the_table_is_unknown_where_it_is_not_served(mlflow: resp
 def test_every_route_of_the_table_reaches_mlflow_with_an_admins_key_where_it_is_served(
     mlflow: responses.RequestsMock, mount: str
 ) -> None:
-    asker = client()
-    served = [route for route in ROUTES if served_at(mount, route.path)]
+    asker, served = client(), served_under(mount)
     for route in served:
         path = sample_path(route.path)
         assert ask(asker, route.method, mount + path + "?a=b", KEY).status_code == 200, route
         sent = mlflow.calls[-1].request
-        assert (sent.method, sent.headers.manner.target) == (route.method, path + "?a=b")  # type: ignore[attr-defined]
+        assert (sent.method, sent.headers.manner.target) == (route.method, path + "?a=b")  # type: ignore[attr-defined]  # only ours have a manner
     assert len(mlflow.calls) == len(served)
 
 
@@ -129,7 +132,7 @@ def test_a_good_key_is_asked_about_once(mlflow: responses.RequestsMock) -> None:
 
 def test_a_local_key_file_is_the_source_of_keys_where_it_is_configured(tmp_path: Path) -> None:
     asker = new_client(HOKUSAI_AUTH_SERVICE_URL="", LOCAL_KEYS_PATH=str(tmp_path / "keys.json"))
-    added = asker.application.test_cli_runner().invoke(args=["keys", "add", "--user", "carol"])  # type: ignore[attr-defined]
+    added = asker.application.test_cli_runner().invoke(args=["keys", "add", "--user", "carol"])  # type: ignore[attr-defined]  # a Flask app, typed as any WSGI app
     key = added.stdout.strip()
     with responses.RequestsMock() as mock:
         mock.get(MLFLOW, json={})

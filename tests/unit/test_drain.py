@@ -28,7 +28,11 @@ def of_length(ours: socket.socket, length: int) -> Any:
 
 
 def chunked(ours: socket.socket) -> Any:
-    return Body(ChunkedReader(SimpleNamespace(), SocketUnreader(ours)))
+    return over_chunks(SocketUnreader(ours))
+
+
+def over_chunks(unreader: SocketUnreader) -> Any:
+    return Body(ChunkedReader(SimpleNamespace(unreader=unreader), unreader))
 
 
 def test_a_body_that_was_read_and_one_that_never_was_need_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -45,7 +49,7 @@ def test_a_small_body_is_read_and_the_connection_goes_on(pair: tuple[socket.sock
     theirs.sendall(b"abc" + b"3\r\ndef\r\n0\r\n\r\n" + b"GET / HTTP/1.1")
     first = of_length(ours, 3)
     assert drain.finish(first, ours)
-    second = Body(ChunkedReader(SimpleNamespace(), first.reader.unreader))
+    second = over_chunks(first.reader.unreader)
     assert drain.finish(second, ours)
     assert (first.reader.unreader.read(), ours.gettimeout()) == (b"GET / HTTP/1.1", None)
 

@@ -71,7 +71,7 @@ def forward(
         for name in [name for name in context.request.environ if name.startswith(("HTTP_", "CONTENT_"))]:
             del context.request.environ[name]
         context.request.environ.update({scopes.KEY: scope, **(environ or {})})
-        response = Forwarder(settings, upstream, NativeRoutes("false", str))(profile)  # type: ignore[arg-type]
+        response = Forwarder(settings, upstream, NativeRoutes("false", str))(profile)  # type: ignore[arg-type]  # a scripted Upstream
     return upstream, scope, response
 
 
@@ -171,7 +171,7 @@ def test_no_body_stays_no_body(method: str) -> None:
 def test_without_a_principal_nobody_is_named() -> None:
     """It cannot come to this behind the gate; if it does, MLflow must not be told a name."""
     made, names = samples.settings(), {"X-Hokusai-User-Id", "X-Hokusai-API-Key-Id"}
-    own = Forwarder(made, Upstream(made), NativeRoutes("false", str))._own_headers(samples.scope())  # type: ignore[arg-type]
+    own = Forwarder(made, Upstream(made), NativeRoutes("false", str))._own_headers(samples.scope())  # type: ignore[arg-type]  # a scripted Upstream
     assert names & {name for name, _ in own} == set()
 
 

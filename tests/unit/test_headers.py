@@ -64,11 +64,11 @@ NEVER_UP = {
     "path-info", "proxy-authenticate", "proxy-authorization", "proxy-connection", "referer", "script-name", "te",
     "trailer", "transfer-encoding", "upgrade", "x-api-key", "x-http-method", "x-http-method-override",
     "x-method-override", "x-original-url", "x-real-ip", "x-request-id", "x-rewrite-url",
-}  # fmt: skip
+}  # fmt: skip  # several names a line
 NEVER_DOWN = {
     "connection", "date", "keep-alive", "proxy-authenticate", "proxy-connection", "server", "server-timing",
     "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "x-content-type-options", "x-request-id",
-}  # fmt: skip
+}  # fmt: skip  # several names a line
 
 
 def test_the_sets_hold_what_must_never_pass() -> None:

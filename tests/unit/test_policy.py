@@ -94,7 +94,7 @@ def test_a_method_that_the_table_does_not_list_is_unknown() -> None:
         "/api/2.0/mlflow", "/api", "/x/api/2.0/mlflow/runs/get", "/.env", "/wp-admin/", "/docs", "/openapi.json", "",
         "/api/2.0/mlflow/webhooks//test", "/api/2.0/mlflow-artifacts/artifacts/", "/static-files/", "/static-files",
     ],
-)  # fmt: skip
+)  # fmt: skip  # several paths a line
 def test_an_unknown_path_is_unknown_to_every_method(path: str) -> None:
     assert (found(TABLE, "GET", path), TABLE.methods(path)) == ("", [])
 

@@ -87,7 +87,7 @@ class Broken(Whole):
 def probes(seconds: float = 0.0, **variables: str) -> tuple[Probes, Upstream, Clock]:
     settings, clock = samples.settings(**variables), Clock()
     upstream = Upstream(settings, clock, seconds)
-    return Probes(settings, upstream, clock), upstream, clock  # type: ignore[arg-type]
+    return Probes(settings, upstream, clock), upstream, clock  # type: ignore[arg-type]  # a scripted Upstream
 
 
 def test_a_healthy_mlflow_is_reported_by_its_four_checks() -> None:
@@ -234,7 +234,7 @@ def test_a_round_against_an_mlflow_that_hangs_takes_less_than_twice_the_time_of_
     error = UpstreamTimeout("504: MLflow did not answer in time.", kind="read_timeout")
     send = upstream.send
     upstream.script = dict.fromkeys([*PROBES.values(), "/version"], error)
-    upstream.send = lambda *sent: (time.sleep(one_probe), send(*sent))[1]  # type: ignore[method-assign]
+    upstream.send = lambda *sent: (time.sleep(one_probe), send(*sent))[1]  # type: ignore[method-assign]  # slowed down for this test
     begun = time.monotonic()
     assert made.summary()["status"] == "unhealthy"
     assert time.monotonic() - begun < 5 / 3 * one_probe

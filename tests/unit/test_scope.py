@@ -33,9 +33,9 @@ def test_the_scope_is_found_in_the_environ_it_travels_in() -> None:
 
 def test_nothing_can_be_noted_that_the_record_has_no_place_for() -> None:
     with pytest.raises(AttributeError):
-        samples.scope().colour = "red"  # type: ignore[attr-defined]
+        samples.scope().colour = "red"  # type: ignore[attr-defined]  # that it fails is the test
 
 
 def test_who_a_key_belongs_to_cannot_be_changed_on_the_way() -> None:
     with pytest.raises(AttributeError):
-        samples.principal().user_id = "admin"  # type: ignore[misc]
+        samples.principal().user_id = "admin"  # type: ignore[misc]  # that it fails is the test

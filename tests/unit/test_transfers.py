@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import Overloaded, ProxyError, RateLimited
+from app.errors import Headers, Overloaded, ProxyError, RateLimited
 from app.transfers import Slots
+
+
+def refusal(slots: Slots, key: str, kind: type[ProxyError]) -> tuple[int, str, Headers]:
+    """Status, kind and headers of the error with which this key gets no slot."""
+    with pytest.raises(kind) as raised:
+        slots.take(key)
+    return raised.value.status, raised.value.kind, raised.value.headers
 
 
 def test_a_key_takes_as_many_as_it_may_and_others_are_not_its_concern() -> None:
@@ -13,13 +20,7 @@ def test_a_key_takes_as_many_as_it_may_and_others_are_not_its_concern() -> None:
     first = slots.take("a")
     slots.take("a")
     slots.take("b")
-    with pytest.raises(RateLimited) as raised:
-        slots.take("a")
-    assert (raised.value.status, raised.value.kind, raised.value.headers) == (
-        429,
-        "transfers_per_key",
-        [("Retry-After", "5")],
-    )
+    assert refusal(slots, "a", RateLimited) == (429, "transfers_per_key", [("Retry-After", "5")])
     first()
     slots.take("a")
 
@@ -27,13 +28,7 @@ def test_a_key_takes_as_many_as_it_may_and_others_are_not_its_concern() -> None:
 def test_there_is_a_cap_in_all_whoever_asks() -> None:
     slots = Slots(10, 3)
     given = [slots.take(key) for key in "abc"]
-    with pytest.raises(Overloaded) as raised:
-        slots.take("d")
-    assert (raised.value.status, raised.value.kind, raised.value.headers) == (
-        503,
-        "transfers_in_all",
-        [("Retry-After", "5")],
-    )
+    assert refusal(slots, "d", Overloaded) == (503, "transfers_in_all", [("Retry-After", "5")])
     given[0]()
     slots.take("d")
 

@@ -58,7 +58,7 @@ def test_the_root_serves_what_clients_without_a_prefix_need(rest: str) -> None:
         "/version/", "/versions", "/v1/traces/", "/v1/tracesx", "/v1", "/API/2.0", "//api/2.0", "/apix/2.0", "/metrics",
         "/signup", "/.env",
     ],
-)  # fmt: skip
+)  # fmt: skip  # several paths a line
 def test_the_root_serves_nothing_else(rest: str) -> None:
     assert not served_at("", rest)
 
