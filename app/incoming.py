@@ -89,7 +89,7 @@ class Incoming:
         self._sock.settimeout(min(PATIENCE_SECONDS, self._read_timeout))
         while (end := self._buffer.find(END)) < 0:
             _refuse_what_cannot_be_one(self._buffer)
-            data = b"" if self._at_end else self._receive(deadline)
+            data = b"" if self._at_end else self._receive(HEAD_BLOCK, deadline)
             if not data:
                 raise BrokenOff("no answer")
             self._buffer += data
@@ -99,18 +99,17 @@ class Incoming:
         self._left = self.head.length
         self._whole = self._left == 0
         self._chunks = Chunks() if self.head.chunked else None
-        self._sock.settimeout(self._read_timeout)
         return self
 
-    def _receive(self, deadline: float) -> bytes:
+    def _receive(self, most: int, deadline: float) -> bytes:
         while monotonic() < deadline:  # however it comes: a head that drips is late as well
             try:
-                data: bytes = self._sock.recv(HEAD_BLOCK)
+                data: bytes = self._sock.recv(most)
             except TimeoutError:  # after some patience: from now on the client is watched too
                 await_answer(self._sock, self._client, deadline - monotonic())
             else:
                 return data
-        raise TimeoutError("the upstream does not end its head")
+        raise TimeoutError("the upstream does not go on")
 
     @property
     def status(self) -> int:
@@ -125,7 +124,7 @@ class Incoming:
     # --- the body ---
 
     def read1(self, size: int, decode_content: bool = False) -> bytes:
-        """The next block, as it comes, of about `size` bytes at most; empty at the end. Raises OSError.
+        """The next block, as it comes, of about `size` bytes at most; empty at the end. Raises OSError and ClientGone.
 
         Not decoded: `decode_content` is there because urllib3's has it.
         """
@@ -163,8 +162,7 @@ class Incoming:
         if self._buffer:
             block, self._buffer = self._buffer[:most], self._buffer[most:]
             return block
-        data: bytes = b"" if self._at_end else self._sock.recv(most)
-        return data
+        return b"" if self._at_end else self._receive(most, monotonic() + self._read_timeout)
 
     def read(self, size: int, decode_content: bool = True) -> bytes:
         """Up to `size` bytes of the body, decoded as Content-Encoding says. Raises OSError and urllib3's HTTPError."""

@@ -10,7 +10,7 @@ from flask import Response
 from urllib3.exceptions import HTTPError
 
 from app.answer import Answer
-from app.errors import ProxyError, UpstreamBroken, code_for_status, status_line
+from app.errors import ClientGone, ProxyError, UpstreamBroken, code_for_status, status_line
 from app.headers import Pair, to_client
 from app.scope import RequestScope
 from app.sockets import reset_on_close
@@ -112,6 +112,9 @@ class Blocks:
             return b""  # gunicorn writes the head with the first block: it must not wait for a body that takes its time
         try:
             block: bytes = self._raw.read1(BLOCK, decode_content=False)
+        except ClientGone as error:
+            self._scope.outcome, self._scope.error_kind = error.outcome, error.kind
+            raise self._reset() from error
         except (HTTPError, OSError) as error:
             self._scope.outcome, self._scope.error_kind = "upstream_aborted", type(error).__name__
             raise self._reset() from error

@@ -7,6 +7,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def test_a_key_works_from_when_it_is_made_until_it_is_revoked_without_a_restart(
     assert upstream.requests[0].values("X-Hokusai-User-Id") == [b"alice"]
     assert upstream.requests[0].values("X-Hokusai-API-Key-Id") == [key_id.encode()]
     assert keys(env, "revoke", key_id).returncode == 0
+    time.sleep(1.0)  # what is promised; no event tells when both workers have looked at the file
     assert [ask(proxy, key).status for _ in range(6)] == [401] * 6
 
 

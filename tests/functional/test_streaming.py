@@ -15,6 +15,7 @@ from tests.functional.exchanges import (
     EMPTY,
     FRAMINGS,
     LEAVING,
+    OK,
     assert_a_cut_never_ends_well,
     assert_download_cut_when_left,
     assert_upload_cut_when_left,
@@ -98,10 +99,12 @@ def test_a_download_that_was_left_is_cut_upstream(shared_proxy: Proxy, upstream:
     assert_download_cut_when_left(shared_proxy, upstream, how)
 
 
+@pytest.mark.parametrize("said", [b"", OK + b"Content-Length: 100\r\n\r\nsome"], ids=["nothing yet", "a part"])
 def test_a_client_that_left_while_the_upstream_is_silent_cancels_too(
-    shared_proxy: Proxy, upstream: RecordingUpstream
+    shared_proxy: Proxy, upstream: RecordingUpstream, said: bytes
 ) -> None:
     def silent(conn: socket.socket, _: Recorded) -> None:
+        conn.sendall(said)
         upstream.stopping.wait(3.0)
         conn.close()
 
