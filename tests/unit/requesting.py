@@ -10,8 +10,9 @@ from typing import Any
 from urllib3.util import Timeout
 
 from app.incoming import Incoming
+from app.outbound import Manner, Outbound
 from app.sending import Sending
-from app.wire import ExactPool, Manner, Outbound
+from app.wire import ExactPool
 from tests.unit.answering import Ends
 
 HEAD = b"PUT /x HTTP/1.1\r\nHost: h\r\n\r\n"

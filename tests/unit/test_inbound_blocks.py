@@ -74,6 +74,16 @@ def test_a_chunk_of_which_a_part_is_there_waits_for_the_client(begun: bytes) -> 
     assert body.awaits_client()
 
 
+@pytest.mark.parametrize("wire", [chunked(b"abc"), b"3\r\nabc\r\n0\r\nX: y\r\n\r\n"])
+@pytest.mark.parametrize("with_head", [True, False], ids=["with the head", "after the head"])
+def test_a_last_block_that_came_with_its_end_is_not_waited_behind(wire: bytes, with_head: bool) -> None:
+    """Nobody has asked for the block after it yet, so nothing else tells that there is none."""
+    body, _, _ = arrive(CHUNKED, b"" if with_head else wire, ahead=wire if with_head else b"")
+    blocks = iter(body)
+    assert bytes(next(blocks)) == b"abc"
+    assert not body.awaits_client()
+
+
 @pytest.mark.parametrize("ahead", [b"", b"3\r\nabc\r\n"])
 def test_after_the_last_chunk_nobody_is_waited_for_whatever_follows(ahead: bytes) -> None:
     wire = b"3\r\nabc\r\n0\r\n\r\n" + NEXT

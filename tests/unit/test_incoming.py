@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from urllib3.exceptions import HTTPError
 
-from app.incoming import BrokenOff
-from tests.unit.answering import CHUNKED, CONTINUE, OK, OTHER, Ends, both_ends, cut, scripted, whole
+from app.chunks import CRUMBS
+from app.incoming import BrokenOff, Incoming
+from tests.unit.answering import CHUNKED, CONTINUE, OK, OTHER, Ends, Script, both_ends, cut, scripted, whole
 
 ends = pytest.fixture(both_ends)
 
@@ -77,6 +78,25 @@ def test_a_chunk_is_given_as_it_comes_but_its_size_alone_is_no_end(ends: Ends) -
     ends.mlflow.sendall(b"x" * 0xFFFD + b"\r\n1\r\n")
     threading.Timer(0.05, ends.mlflow.sendall, [b"d\r\n0\r\n\r\n"]).start()
     assert (b"".join(iter(lambda: answer.read1(70_000), b"")), answer.length_remaining) == (b"x" * 0xFFFD + b"d", 0)
+
+
+class Asked(Script):
+    """Notes how much is asked for."""
+
+    def __init__(self, *steps: bytes | Exception) -> None:
+        super().__init__(*steps)
+        self.sizes: list[int] = []
+
+    def recv(self, size: int) -> bytes:
+        self.sizes.append(size)
+        return super().recv(size)
+
+
+def test_a_large_chunk_is_read_in_large_blocks_and_crumbs_in_small_ones() -> None:
+    sock = Asked(OK + CHUNKED, b"20000\r\n", b"x" * 0x20000, b"\r\n1\r\nx\r\n0\r\n\r\n")
+    answer = Incoming(sock, None, 5.0, bool).read_head("GET")
+    assert whole(answer, 0x18000) == b"x" * 0x20001
+    assert sock.sizes[1:] == [CRUMBS, 0x18000, 0x8000, CRUMBS]
 
 
 # --- answers that break off ---

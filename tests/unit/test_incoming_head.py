@@ -65,6 +65,29 @@ def test_silence_amid_a_body_ends_at_the_read_timeout(ends: Ends) -> None:
         answer.read1(5)
 
 
+def test_a_body_that_drips_is_not_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The read timeout is about each block, for as long as there are any."""
+    clock = iter(range(1000))
+    monkeypatch.setattr("app.incoming.monotonic", lambda: float(next(clock)))
+    assert whole(scripted(OK + b"Content-Length: 50\r\n\r\n", *[b"x"] * 50)) == b"x" * 50
+
+
+def test_a_client_that_left_amid_a_body_ends_the_waiting_but_not_the_reading(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.incoming.PATIENCE_SECONDS", 0.02)
+    monkeypatch.setattr(watch, "GRACE_SECONDS", 0.02)
+    ends.browser.close()
+    ends.mlflow.sendall(OK + b"Content-Length: 5\r\n\r\nok")
+    answer = ends.incoming(60.0).read_head("GET")
+    assert answer.read1(5) == b"ok", "what is there is given"
+    with pytest.raises(ClientGone) as raised:
+        answer.read1(5)
+    assert raised.value.kind == "client_left"
+    answer.release_conn()
+    assert ends.released == [False]
+
+
 @pytest.mark.parametrize("drop", [b"X", CONTINUE], ids=["a header that does not end", "one 100 after another"])
 def test_a_head_that_drips_is_late_at_the_read_timeout_too(drop: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from app.chunks import CRUMBS
 from tests.unit.answering import CHUNKED, CONTINUE, OK, OTHER, Ends, both_ends, cut, scripted, secured, whole
 
 ends = pytest.fixture(both_ends)
@@ -51,6 +52,16 @@ def test_surplus_that_was_read_with_the_head_spoils_the_connection(ends: Ends) -
         whole(answer)
         answer.release_conn()
         assert (ends.released, has_more(ends.upstream)) == ([False], False)
+
+
+def test_surplus_that_begins_where_a_reading_of_chunks_ended_spoils_the_connection(ends: Ends) -> None:
+    body = b"x" * 4084
+    wire = b"ff4\r\n" + body + b"\r\n0\r\n\r\n"
+    assert len(wire) == CRUMBS
+    answer = ends.answer(OK + CHUNKED + wire + OTHER)
+    assert whole(answer, 100_000) == body
+    answer.release_conn()
+    assert (ends.released, has_more(ends.upstream)) == ([False], False)
 
 
 def has_more(sock: socket.socket) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError, SSLError
 
+from app.outbound import Manner
 from app.wire import (
     MOST_IDLE_SECONDS,
     SOCKET_OPTIONS,
@@ -18,7 +19,6 @@ from app.wire import (
     ExactPool,
     ExactTLSConnection,
     ExactTLSPool,
-    Manner,
 )
 from tests.unit.answering import OTHER, Ends, both_ends, secured
 from tests.unit.requesting import POOL_SIZE, ask
@@ -113,10 +113,11 @@ def test_a_connection_that_was_ended_is_not_used_again_but_made_anew(
     accepted(listener)[0].close()
     assert wait_for_input(connection) and not connection.is_connected
     connection.close()
-    connection.open(2.5, Manner("/", 7.0))
-    (theirs,) = accepted(listener)
-    assert connection.is_connected, "and it is the new one that is asked"
-    theirs.close()
+    with socket.socket():  # has the old one's descriptor now
+        connection.open(2.5, Manner("/", 7.0))
+        (theirs,) = accepted(listener)
+        assert connection.is_connected, "and it is the new one that is asked"
+        theirs.close()
 
 
 def wait_for_input(connection: ExactConnection) -> bool:
