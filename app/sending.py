@@ -5,7 +5,6 @@ looked at before each block, while the client pauses, and while MLflow takes not
 """
 
 import os
-import select
 import ssl
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from app.chunks import LAST_CHUNK, chunk
 from app.errors import ClientGone
 from app.incoming import Incoming
-from app.sockets import has_input
+from app.sockets import has_input, wait
 
 RECORD = 16 * 1024  # what TLS puts into one (RFC 8446 section 5.1), in bytes
 
@@ -64,7 +63,7 @@ class Sending:
     def _wait_for_client(self) -> None:
         """Wait for the client's next block. Raises when MLflow answers first."""
         while self._client is not None and not has_input(self._client):
-            readable, _, _ = select.select([self._client, self._sock], [], [], self._client.gettimeout())
+            readable, _ = wait([self._client, self._sock], [], self._client.gettimeout())
             if not readable:
                 raise ClientGone("The request body stopped coming.", kind="client_stalled")
             if self._sock in readable and self._answer.has_begun():
@@ -95,7 +94,7 @@ class Sending:
         return int(self._sock.send(data[:RECORD]))
 
     def _wait_for_room(self) -> None:
-        readable, writable, _ = select.select([self._sock], [self._sock], [], self._timeout)
+        readable, writable = wait([self._sock], [self._sock], self._timeout)
         if readable and self._answer.has_begun():
             raise _Answered
         if not (readable or writable):

@@ -1,9 +1,9 @@
-"""Two things about sockets: closing one so that nobody takes it for an end, and asking whether it has input."""
+"""What is asked of sockets: a close that nobody takes for an end, whether there is input, and waiting for several."""
 
 import select
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gevent import monkey
@@ -30,3 +30,18 @@ def poll_for_input(sock: Any) -> Callable[[int], list[tuple[int, int]]]:
 def has_input(sock: Any) -> bool:
     """Whether a socket has something to read, or has ended."""
     return bool(poll_for_input(sock)(0))
+
+
+def wait(readable: Sequence[Any], writable: Sequence[Any], seconds: float | None) -> tuple[list[Any], list[Any]]:
+    """Those of the sockets that have input, or an end, and those that have room: waits for one, `seconds` at most.
+
+    By poll, which gevent makes its own as well: select fails for the descriptors beyond 1023 of a busy worker.
+    """
+    waiting = select.poll()
+    for sock in {*readable, *writable}:
+        waiting.register(sock, (select.POLLIN if sock in readable else 0) | (select.POLLOUT if sock in writable else 0))
+    happened = dict(waiting.poll(None if seconds is None else max(0.0, seconds) * 1000))
+    ended = select.POLLHUP | select.POLLERR
+    heard = [sock for sock in readable if happened.get(sock.fileno(), 0) & (select.POLLIN | ended)]
+    free = [sock for sock in writable if happened.get(sock.fileno(), 0) & (select.POLLOUT | ended)]
+    return heard, free

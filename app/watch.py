@@ -1,11 +1,11 @@
 """Waiting for MLflow's answer with an eye on the client: one that goes away must not hold MLflow for minutes."""
 
-import select
 import socket
 from time import monotonic
 from typing import Any
 
 from app.errors import ClientGone
+from app.sockets import wait
 
 # Nearly every answer comes within this time; only after it somebody looks at the client.
 PATIENCE_SECONDS = 0.5
@@ -21,7 +21,7 @@ def await_answer(upstream: Any, client: Any, timeout: float) -> None:
     deadline = monotonic() + timeout
     watched = [upstream] if client is None else [upstream, client]
     while (left := deadline - monotonic()) > 0:
-        readable, _, _ = select.select(watched, [], [], left)
+        readable, _ = wait(watched, [], left)
         if upstream in readable:
             return
         if readable:
@@ -40,6 +40,6 @@ def _has_ended(client: Any) -> bool:
 
 
 def _await_briefly(upstream: Any, seconds: float) -> None:
-    readable, _, _ = select.select([upstream], [], [], max(0.0, seconds))
+    readable, _ = wait([upstream], [], seconds)
     if not readable:
         raise ClientGone("The client left before MLflow answered.", kind="client_left")

@@ -37,7 +37,7 @@ def proxied(
 ) -> tuple[int, list[tuple[str, str]], bytes]:
     """Status, headers and body of the response made of an answer."""
     response = respond(given, scope or samples.scope(), {}, base)
-    return response.status_code, list(response.headers), b"".join(response.response)  # type: ignore[arg-type]
+    return response.status_code, list(response.headers), b"".join(response.response)  # type: ignore[arg-type]  # bytes, by our use
 
 
 # --- answers ---
@@ -101,7 +101,7 @@ def test_a_body_shorter_than_announced_never_ends_well() -> None:
         answer(200, [("Content-Length", "9"), ("Content-Type", "a/b")], b"short"), samples.scope(), {}, BASE
     )
     with pytest.raises(ConnectionResetError):
-        b"".join(response.response)  # type: ignore[arg-type]
+        b"".join(response.response)  # type: ignore[arg-type]  # bytes, by our use
 
 
 # --- error pages ---

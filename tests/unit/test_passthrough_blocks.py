@@ -9,13 +9,14 @@ import pytest
 import requests
 from urllib3.exceptions import IncompleteRead, ProtocolError, ReadTimeoutError
 
+from app.errors import ClientGone
 from app.passthrough import BLOCK, Blocks
 from app.scope import RequestScope
 from tests.unit import samples
 
 
 class Raw:
-    """The part of urllib3's response that Blocks uses."""
+    """The part of app/incoming.py's answer that Blocks uses."""
 
     def __init__(self, script: list[bytes | Exception], length: int | None = None) -> None:
         self.length_remaining = length
@@ -73,7 +74,7 @@ def test_the_first_byte_of_an_empty_body_is_its_end() -> None:
     [
         IncompleteRead(3, 4),
         ProtocolError("x"),
-        ReadTimeoutError(None, "/", "x"),  # type: ignore[arg-type]
+        ReadTimeoutError(None, "/", "x"),  # type: ignore[arg-type]  # a pool, which the error only keeps
         ConnectionResetError(),
         TimeoutError(),
     ],
@@ -87,6 +88,13 @@ def test_an_answer_that_breaks_off_resets_the_clients_connection(error: Exceptio
         next(made)
     assert (scope.outcome, scope.error_kind) == ("upstream_aborted", type(error).__name__)
     assert client.options == [(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
+
+
+def test_a_client_that_left_amid_a_silent_answer_is_told_apart_from_mlflows_failures() -> None:
+    scope, client = samples.scope(), ClientSocket()
+    with pytest.raises(ConnectionResetError):
+        next(blocks(Raw([ClientGone("x", kind="client_left")]), scope, client))
+    assert (scope.outcome, scope.error_kind, len(client.options)) == ("client_gone", "client_left", 1)
 
 
 def test_a_failure_without_a_clients_socket_still_breaks_off() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+
 import pytest
 
 from app import scope as scopes
@@ -39,3 +43,14 @@ def test_nothing_can_be_noted_that_the_record_has_no_place_for() -> None:
 def test_who_a_key_belongs_to_cannot_be_changed_on_the_way() -> None:
     with pytest.raises(AttributeError):
         samples.principal().user_id = "admin"  # type: ignore[misc]  # that it fails is the test
+
+
+def test_made_request_ids_differ_also_in_processes_that_were_forked() -> None:
+    code = (
+        "import os\nfrom app.scope import new_request_id\nfor _ in range(2):\n"
+        "    pid = os.fork()\n    if not pid:\n        print(new_request_id(), flush=True)\n        os._exit(0)\n"
+        "    os.waitpid(pid, 0)\nprint(new_request_id())"
+    )
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    made += [scopes.new_request_id() for _ in range(1000)]
+    assert len(set(made)) == 1003 and all(re.fullmatch("[0-9a-f]{32}", one) for one in made)

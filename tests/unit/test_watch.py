@@ -50,7 +50,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
 
 
 def later(seconds: float, what: object) -> None:
-    threading.Timer(seconds, what).start()  # type: ignore[arg-type]
+    threading.Timer(seconds, what).start()  # type: ignore[arg-type]  # an object that is called
 
 
 def test_an_answer_that_is_there_is_left_unread(ends: Ends) -> None:
