@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from app import scope as scopes
 from app.errors import BadRequest, MethodNotAllowed, ProxyError, render
+from app.memo import Memo
 from app.scope import RequestScope
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ DOT_SEGMENT = re.compile(rb"(^|/)\.{1,2}(;[^/]*)?(/|$)")
 CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 TRACE_ROOT = re.compile(r"Root=([^;,\s]{1,128})")
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context section 3.2
+
+PATHS: Memo[str] = Memo()  # what malformed_path says
 
 # MLflow decodes a path up to ten times before it looks for dots in it (mlflow/utils/uri.py, _decode).
 MOST_DECODINGS = 10
@@ -168,7 +171,9 @@ def malformed_target(target: str) -> str:
         return "forbidden character in target"
     if BAD_ESCAPE.search(target):
         return "bad percent escape"
-    return malformed_path(target.partition("?")[0])
+    path = ("", target.partition("?")[0])
+    known = PATHS.get(path)
+    return PATHS.keep(path, malformed_path(path[1])) if known is None else known
 
 
 def malformed_path(path: str) -> str:

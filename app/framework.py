@@ -1,11 +1,24 @@
 """Flask, without the work that nothing here makes use of."""
 
+from collections.abc import Callable
+from typing import Any
+
 from flask import Flask, Request
-from werkzeug.routing import MapAdapter
+from flask.sessions import NullSession, SessionInterface
+from werkzeug.routing import Map, MapAdapter, Rule
+
+from app.memo import Memo
+
+Match = tuple[Rule, dict[str, Any]]
 
 
 class Application(Flask):
-    """A Flask application whose routes depend on path and method alone."""
+    """A Flask application whose routes depend on path and method alone, without sessions and coroutines."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.session_interface = NoSessions()
+        self._found: Memo[Match] = Memo()
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """What finds the view for a request.
@@ -14,4 +27,35 @@ class Application(Flask):
         """
         if request is None:
             return super().create_url_adapter(None)
-        return self.url_map.bind("", path_info=request.environ["PATH_INFO"], default_method=request.method)
+        return Adapter(self.url_map, request.environ["PATH_INFO"], request.method, self._found)
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function itself: there are no coroutines, and Flask would look for them at each call."""
+        return func
+
+
+class Adapter(MapAdapter):
+    """Finds the rule for one request, and remembers it for the next one to the same path."""
+
+    def __init__(self, rules: Map, path: str, method: str, found: Memo[Match]) -> None:
+        super().__init__(rules, "", "/", "", "http", path, method)
+        self._found = found
+
+    def match(self, *arguments: Any, **options: Any) -> Any:
+        """The rule and its arguments. Raises what Werkzeug does; that is not remembered."""
+        key = (self.default_method, self.path_info)
+        rule, values = self._found.get(key) or self._found.keep(key, super().match(*arguments, **options))
+        return rule, dict(values)
+
+
+class NoSessions(SessionInterface):
+    """No session, and none made for each request."""
+
+    nothing = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> NullSession:
+        """The same for all: nothing can be written to it."""
+        return self.nothing
+
+    def save_session(self, *_: Any) -> None:
+        """Nothing to save."""

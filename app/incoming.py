@@ -174,6 +174,11 @@ class Incoming:
         return plain.read(size, decode_content=decode_content)
 
     @property
+    def is_here(self) -> bool:
+        """Whether reading on would not wait: a body of known length that came with its head."""
+        return self._left is not None and len(self._buffer) >= self._left
+
+    @property
     def length_remaining(self) -> int | None:
         """What is still to come, in bytes; None when that is not known."""
         return 0 if self._whole else self._left

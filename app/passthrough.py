@@ -109,7 +109,8 @@ class Blocks:
     def __next__(self) -> bytes:
         if not self._begun:
             self._begun = True
-            return b""  # gunicorn writes the head with the first block: it must not wait for a body that takes its time
+            if not getattr(self._raw, "is_here", False):
+                return b""  # gunicorn writes the head with the first block: it must not wait for a body's
         try:
             block: bytes = self._raw.read1(BLOCK, decode_content=False)
         except ClientGone as error:

@@ -15,6 +15,7 @@ from flask import Response, request
 from app import scope as scopes
 from app.answer import Answer
 from app.errors import PermissionDenied, no_such_endpoint
+from app.memo import Memo
 from app.scope import Principal, RequestScope, Route
 from app.translate import served_at, split_mount
 
@@ -46,6 +47,7 @@ class RouteTable:
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Node()
         self._words: set[str] = set()
+        self._found: Memo[Route] = Memo()
         for route in routes:
             self._add(route)
 
@@ -72,10 +74,15 @@ class RouteTable:
         A segment that spells one of the table's own words with escapes (`/%61pi/`) is unknown: MLflow would decode it,
         and no stage here should take it for a name.
         """
+        key = ("GET" if method == "HEAD" else method, path)
+        found = self._found.get(key) or self._search(*key)
+        return found and self._found.keep(key, found)  # what is unknown is not worth remembering
+
+    def _search(self, method: str, path: str) -> Route | None:
         segments = path.split("/")
         if segments[0] or ("%" in path and not self._words.isdisjoint(_spelled(segments))):
             return None
-        return _Search("GET" if method == "HEAD" else method, segments).at(self._root, 1)
+        return _Search(method, segments).at(self._root, 1)
 
     def methods(self, path: str) -> list[str]:
         """The methods that a path knows, sorted; empty for an unknown path."""

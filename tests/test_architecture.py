@@ -29,6 +29,7 @@ LEAVES = {
     "sockets",
     "turns",
     "outbound",
+    "memo",
     "chunks",
 }
 

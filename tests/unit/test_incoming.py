@@ -210,3 +210,18 @@ def test_a_block_is_never_decoded() -> None:
     body = gzip.compress(b"page")
     answer = scripted(coded(body, b"Content-Encoding: gzip\r\n", "length"))
     assert answer.read1(1000, decode_content=True) == body
+
+
+@pytest.mark.parametrize(
+    ("wire", "here"),
+    [
+        (b"Content-Length: 2\r\n\r\nab", True),
+        (b"Content-Length: 0\r\n\r\n", True),
+        (b"Content-Length: 2\r\n\r\na", False),
+        (CHUNKED + b"0\r\n\r\n", False),
+        (b"\r\nab", False),
+    ],
+    ids=["all of it", "nothing to come", "a part", "chunks", "until the end"],
+)
+def test_whether_reading_on_would_wait(wire: bytes, here: bool) -> None:
+    assert scripted(OK + wire, released=[]).is_here is here

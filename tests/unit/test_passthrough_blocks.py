@@ -132,3 +132,13 @@ def test_a_connection_is_kept_only_when_its_body_was_read_to_the_end(
         next(made)
     made.close()
     assert raw.done == [done]
+
+
+class RawThatIsHere(Raw):
+    is_here = True
+
+
+def test_a_body_that_is_here_goes_out_with_the_head() -> None:
+    given = requests.Response()
+    given.raw = RawThatIsHere([b"a"])
+    assert list(Blocks(given, samples.scope(), {})) == [b"a"]
