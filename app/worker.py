@@ -3,6 +3,7 @@ does not hold its connection, and it says when it drains.
 """
 
 import errno
+import gc
 import socket
 from typing import Any
 
@@ -46,6 +47,10 @@ class ProxyWorker(GeventWorker):
         """
         for listener in self.sockets:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        # What is there now stays for good: looking at it again at each collection would only make requests wait.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 100)
         super().run()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
