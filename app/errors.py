@@ -152,6 +152,15 @@ class OwnFault(ProxyError):
         super().__init__("The proxy failed to handle this request.", kind="exception")
 
 
+def auth_unavailable(kind: str, seconds: int = 2) -> AuthUnavailable:
+    """The auth service gave no answer that means yes or no. `kind` is a static word for the log."""
+    return AuthUnavailable(
+        "503: the authentication service cannot be asked just now. Your key is not at fault; try again.",
+        kind=f"auth_{kind}",
+        headers=[("Retry-After", str(seconds))],
+    )
+
+
 def no_such_endpoint(scope: RequestScope) -> EndpointNotFound:
     """The one answer to a path that nobody here serves."""
     return EndpointNotFound(f"404: there is no endpoint {scope.method} {scope.path}.", kind="unknown_route")

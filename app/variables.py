@@ -54,15 +54,17 @@ class Reader:
             return default
         return int(given)
 
-    def seconds(self, name: str, default: int) -> float:
-        """A time in seconds above zero; fractions are allowed."""
+    def seconds(self, name: str, default: int, zero: bool = False) -> float:
+        """A time in seconds above zero, or with `zero` from zero on; fractions are allowed."""
         given = self.text(name, str(default))
         try:
             value = float(given)
         except ValueError:
-            value = 0.0
-        if not 0 < value < math.inf:
-            self.fault(f"{name} must be a time in seconds above zero, not {given!r}.")
+            value = -1.0
+        if not 0 <= value < math.inf or (value == 0 and not zero):
+            self.fault(
+                f"{name} must be a time in seconds{', zero or above' if zero else ' above zero'}, not {given!r}."
+            )
             return float(default)
         return value
 

@@ -24,9 +24,13 @@ LIMITS = {  # of the proxies' patience and of a JSON body
     "ARTIFACT_READ_TIMEOUT_SECONDS": "0.6",
     "AUTH_TIMEOUT_SECONDS": "0.6",
     "MAX_JSON_BODY_BYTES": "8192",
+    "AUTH_CACHE_SECONDS": "0",  # every request asks, so that each row meets the mood of its key
+    "AUTH_CACHE_HARD_SECONDS": "0",
 }
 HANG_SECONDS = 3.0  # longer than each of these
 KEYS = {mood: f"hk_test_{secrets.token_urlsafe(24)}" for mood in ("good", "reader", "unknown", "limited", *AUTH_MOODS)}
+# Two of these before each key that the auth service fails, and its failures stay too few for the breaker to open.
+ILL = {"limited", *AUTH_MOODS}
 SCOPES = {"good": ["mlflow:read", "mlflow:write"], "reader": ["mlflow:read", "model:read"]}
 INTERNAL_PATH = "/srv/mlflow/internal/store.py"
 PAGE = "<!doctype html><title>{status}</title><p>{where} {path}</p><pre>Traceback (most recent call last):</pre>"

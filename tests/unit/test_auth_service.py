@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from http.client import RemoteDisconnected
 from typing import Any
 
 import pytest
 import requests
 import responses
 from responses import matchers
+from urllib3.exceptions import ProtocolError
 
 from app.auth_service import MOST_BYTES, AuthService
 from app.errors import AuthUnavailable, ProxyError, RateLimited
@@ -42,8 +44,14 @@ def test_the_key_is_asked_about_as_bearer_and_never_in_the_body() -> None:
 
 @responses.activate
 def test_the_timeout_is_the_configured_one() -> None:
-    responses.post(URL, json=YES, match=[matchers.request_kwargs_matcher({"timeout": 5.0, "stream": True})])
+    responses.post(URL, json=YES, match=[matchers.request_kwargs_matcher({"timeout": (1.0, 5.0), "stream": True})])
     assert validate() == PRINCIPAL
+
+
+@responses.activate
+def test_connecting_takes_no_longer_than_the_whole_may() -> None:
+    responses.post(URL, json=YES, match=[matchers.request_kwargs_matcher({"timeout": (0.5, 0.5), "stream": True})])
+    assert AuthService(AuthSettings("http://auth.internal:8000", "platform", 0.5, "")).validate(KEY, "") == PRINCIPAL
 
 
 @responses.activate
@@ -79,6 +87,56 @@ def test_an_outage_is_a_503_that_asks_to_come_again_and_never_a_401(error: Excep
         f"auth_{type(error).__name__}",
         [("Retry-After", "2")],
     )
+
+
+def hang_up(error: Exception) -> requests.ConnectionError:
+    """As requests tells of a connection that ended in place of an answer."""
+    return requests.ConnectionError(ProtocolError("Connection aborted.", error))
+
+
+HANG_UPS = [RemoteDisconnected("x"), ConnectionResetError("x"), BrokenPipeError("x")]
+
+
+@responses.activate
+@pytest.mark.parametrize("error", HANG_UPS, ids=lambda error: type(error).__name__)
+def test_a_connection_that_ends_instead_of_an_answer_is_replaced_once(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Idle ones are closed by the service whenever it likes; a second old one must not be tried."""
+    asked, closed = service(), []
+    monkeypatch.setattr(asked._session, "close", lambda: closed.append(len(responses.calls)))
+    responses.post(URL, body=hang_up(error))
+    responses.post(URL, json=YES)
+    assert asked.validate(KEY, "203.0.113.9") == PRINCIPAL
+    assert (len(responses.calls), closed) == (2, [1])
+
+
+@responses.activate
+def test_a_connection_is_not_replaced_twice() -> None:
+    responses.post(URL, body=hang_up(ConnectionResetError("x")))
+    with pytest.raises(AuthUnavailable):
+        validate()
+    assert len(responses.calls) == 2
+
+
+@responses.activate
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.ReadTimeout("x"),
+        requests.ConnectTimeout("x"),
+        requests.ConnectionError("refused"),
+        requests.ConnectionError(),
+        hang_up(TimeoutError("x")),
+        hang_up(ValueError("x")),
+    ],
+    ids=repr,
+)
+def test_nothing_else_is_tried_again(error: Exception) -> None:
+    responses.post(URL, body=error)
+    with pytest.raises(AuthUnavailable):
+        validate()
+    assert len(responses.calls) == 1
 
 
 class Ending(io.RawIOBase):

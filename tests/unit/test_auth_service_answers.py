@@ -36,7 +36,8 @@ def test_no_other_status_is_a_no_and_only_200_may_be_a_yes(status: int) -> None:
 
 @pytest.mark.parametrize(
     ("given", "sent"),
-    [("", "60"), ("7", "7"), ("0", "0"), ("1.5", "60"), ("-1", "60"), ("soon", "60"), ("7\r\nX: y", "60"),
+    [("", "60"), ("7", "7"), ("0", "0"), ("1" * 5000, "60"), ("\u0667", "60"),
+     ("1.5", "60"), ("-1", "60"), ("soon", "60"), ("7\r\nX: y", "60"),
      ("Thu, 01 Jan 1970 00:00:00 GMT", "60")],
 )  # fmt: skip  # several cases a line
 def test_a_limit_of_the_auth_service_is_told_in_whole_seconds(given: str, sent: str) -> None:
@@ -84,6 +85,7 @@ def test_a_well_formed_yes_is_a_principal(fields: dict[str, Any], expected: Prin
 
 
 NO_YES: dict[str, bytes] = {
+    "a yes that goes on for too long": json.dumps(YES).encode().ljust(MOST_BYTES + 1),
     "nothing": b"",
     "an empty object": b"{}",
     "a list": b"[]",
@@ -176,3 +178,73 @@ def test_scopes_are_the_texts_of_a_list_and_nothing_else(scopes: Any, expected: 
 )
 def test_a_limit_is_a_positive_whole_number_or_a_thousand(limit: Any, expected: int) -> None:
     assert read_principal(json.dumps({**YES, "rate_limit_per_hour": limit}).encode()).rate_limit_per_hour == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "bound"),
+    [
+        ({}, False),
+        ({"ip_bound": True}, True),
+        ({"ip_bound": False}, False),
+        ({"ip_bound": None, "allowed_ips": None}, False),
+        ({"allowed_ips": []}, False),
+        ({"allowed_ips": ["203.0.113.0/24"]}, True),
+        ({"ip_bound": False, "allowed_ips": ["203.0.113.9"]}, True),
+        ({"ip_bound": "yes"}, True),
+        ({"allowed_ips": "203.0.113.9"}, True),
+    ],
+)
+def test_a_key_that_may_be_bound_to_addresses_is_taken_for_one(fields: dict[str, Any], bound: bool) -> None:
+    """Wrongly bound costs a call, wrongly free lets somebody in."""
+    assert read_principal(json.dumps({**YES, **fields}).encode()).ip_bound is bound
+
+
+# --- who is more than a user: for the lock-down of the registry ---
+
+
+def read(**fields: Any) -> Principal:
+    """The principal of a yes with some more fields."""
+    return read_principal(json.dumps({"user_id": "user-1", "key_id": "key-1", **fields}).encode())
+
+
+@pytest.mark.parametrize("value", [None, False, 1, "true", "True", [True], {"is_admin": True}, {}], ids=repr)
+def test_nothing_but_true_makes_an_admin(value: Any) -> None:
+    assert [read(is_admin=value).is_admin, read(user={"is_admin": value}).is_admin] == [False, False]
+
+
+def test_email_roles_and_is_admin_are_read_from_either_place_and_the_outer_one_wins() -> None:
+    fields = {"email": "a@example.org", "roles": ["r"], "is_admin": True}
+    for principal in (read(**fields), read(user=fields), read(email=None, roles=None, is_admin=None, user=fields)):
+        assert (principal.email, principal.roles, principal.is_admin) == ("a@example.org", {"r"}, True)
+    outer = read(email="b@example.org", roles=[], is_admin=False, user=fields)
+    assert (outer.email, outer.roles, outer.is_admin) == ("b@example.org", frozenset(), False)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "", 7, ["a@example.org"], "a", "@example.org", "a@", "a b@example.org", "a@b,c@d", "a@b\r\nX: y", "a@b@c"],
+    ids=repr,
+)
+def test_what_is_no_address_is_none(value: Any) -> None:
+    assert read(email=value).email == ""
+
+
+@pytest.mark.parametrize("value", [None, "admin", {"admin": 1}, 7, [1, None, ["admin"]]], ids=repr)
+def test_roles_are_the_texts_of_a_list_and_nothing_else(value: Any) -> None:
+    assert read(roles=value).roles == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("2999-01-31T00:00:00Z", "2999-01-31T00:00:00+00:00"),
+        ("2999-01-31T02:00:00.5+02:00", "2999-01-31T02:00:00+02:00"),
+        ("2999-01-31T00:00:00", ""),
+        ("2999-01-31", ""),
+        ("soon", ""),
+        (32472144000, ""),
+        (None, ""),
+    ],
+)
+def test_an_expiry_is_told_when_it_is_a_moment(value: Any, expected: str) -> None:
+    assert read(expires_at=value).expires_at == expected
