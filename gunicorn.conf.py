@@ -1,7 +1,9 @@
 """How the proxy is served: every line with its reason. Read by `gunicorn --config gunicorn.conf.py wsgi:app`."""
 
+import logging
 import os
 import sys
+from typing import Any
 
 from gunicorn.http import message
 
@@ -44,3 +46,12 @@ worker_tmp_dir = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None  # hear
 
 logger_class = AccessLog
 logconfig_dict = logging_config(settings.debug)
+
+
+def on_starting(server: Any) -> None:
+    """Say once what one cannot see from outside: how far the rate limits reach."""
+    log = logging.getLogger("app.limits")
+    if settings.limits.redis_url:
+        log.info("rate_limits_shared")
+    else:  # a key may send up to so many times its limit, as chance spreads its requests
+        log.warning("rate_limits_per_process", extra={"workers": settings.workers})

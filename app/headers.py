@@ -68,6 +68,12 @@ UPSTREAM_ONLY = frozenset(
     }
 )
 
+# Never passed on to a client, whatever follows the prefix.
+UPSTREAM_ONLY_PREFIXES = (
+    "ratelimit",  # a client is limited here: MLflow's words about its own caller, us, would mislead it
+    "x-ratelimit",
+)
+
 
 def fold(name: str) -> str:
     """The form in which names are compared."""
@@ -102,4 +108,9 @@ def _may_go_up(name: str, dropped: frozenset[str]) -> bool:
 def to_client(pairs: list[Pair], own: Iterable[Pair]) -> list[Pair]:
     """Give the headers for the client: MLflow's end-to-end headers as they came, repeated ones too, then `own`."""
     dropped = HOP_BY_HOP | UPSTREAM_ONLY | nominated(pairs)
-    return [(name, value) for name, value in pairs if fold(name) not in dropped] + list(own)
+    kept = [(name, value) for name, value in pairs if _may_go_down(fold(name), dropped)]
+    return kept + list(own)
+
+
+def _may_go_down(name: str, dropped: frozenset[str]) -> bool:
+    return name not in dropped and not name.startswith(UPSTREAM_ONLY_PREFIXES)

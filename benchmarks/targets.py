@@ -107,6 +107,7 @@ def _settings(upstream: int, directory: Path) -> dict[str, str]:
         # One key for all, and 500 uploads in one worker: the defaults would rightly refuse most of them.
         "TRANSFERS_PER_KEY": "1000",
         "TRANSFERS_IN_ALL": "1000",
+        "RATE_LIMIT_BURST": "999999999 per second",
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from app.headers import CLIENT_ONLY, CREDENTIALS, HOP_BY_HOP
 from tests.functional.keyed import ARTIFACT, BEARER, SEARCH, ask, assert_refused, begun, head, only
-from tests.support.auth_service import GOOD_KEY, AuthService
+from tests.support.auth_service import GOOD_KEY, AuthService, new_key
 from tests.support.client import read_response, request
 from tests.support.process import free_port
 from tests.support.proxy import Proxy
@@ -163,7 +163,8 @@ def test_another_request_id_is_made_echoed_and_sent(
 def test_the_clients_address_is_what_our_load_balancer_wrote(
     shared_proxy: Proxy, upstream: RecordingUpstream, auth_service: AuthService, sent: str, client: str
 ) -> None:
-    assert ask(shared_proxy, "GET", f"/mlflow{SEARCH}", [("X-Forwarded-For", sent)]).status == 200
+    key = ("Authorization", f"Bearer {auth_service.grant(new_key())}")  # one that nobody remembers
+    assert request(shared_proxy.port, "GET", f"/mlflow{SEARCH}", [key, ("X-Forwarded-For", sent)]).status == 200
     assert only(upstream).values("X-Forwarded-For") == [client.encode()]
     assert [call.body["client_ip"] for call in auth_service.calls] == [client]
 
