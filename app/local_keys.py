@@ -8,6 +8,7 @@ working within a second.
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -16,14 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
-from typing import Any
+from time import monotonic, time
+from typing import Any, NamedTuple
 
 from app.errors import AuthUnavailable, Unauthenticated
 from app.scope import Principal
 
 PREFIX = "hk_dev_"
 FIELDS = {"key_id", "user_id", "sha256", "scopes", "rate_limit_per_hour", "created_at"}
+EXPIRES = "expires_at"  # not in every entry: keys that were made without it work until they are revoked
 USER = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 LOOK_SECONDS = 1.0  # for so long a known key is believed without a look at the file
 
@@ -36,7 +38,7 @@ class LocalKeys:
         self._clock = clock
         self._look_at = 0.0
         self._stamp: tuple[int, int] | None = None
-        self._by_hash: dict[str, Principal] = {}
+        self._by_hash: dict[str, Known] = {}
 
     def validate(self, key: str, client_ip: str) -> Principal:
         """Give the key's principal. Raises Unauthenticated, or AuthUnavailable when the file cannot be read.
@@ -45,16 +47,16 @@ class LocalKeys:
         known always does, since it may just have been made.
         """
         hashed = digest(key)
-        principal = self._by_hash.get(hashed) if self._clock() < self._look_at else None
-        if principal is None:
+        entry = self._by_hash.get(hashed) if self._clock() < self._look_at else None
+        if entry is None:
             try:
                 self._refresh()
             except (OSError, ValueError, TypeError) as error:
                 raise AuthUnavailable("503: keys cannot be checked just now.", kind="key_file_unreadable") from error
-            principal = self._by_hash.get(hashed)
-        if principal is None:
+            entry = self._by_hash.get(hashed)
+        if entry is None or entry.until <= time():
             raise Unauthenticated("")
-        return principal
+        return entry.principal
 
     def _refresh(self) -> None:
         # The second begins before the look, so that it bounds how old the look's finding can be.
@@ -66,7 +68,7 @@ class LocalKeys:
             return
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp != self._stamp:
-            self._by_hash = {entry["sha256"]: principal_of(entry) for entry in self.entries()}
+            self._by_hash = {entry["sha256"]: known(entry) for entry in self.entries()}
             self._stamp = stamp
         self._look_at = look_at
 
@@ -81,9 +83,13 @@ class LocalKeys:
         entries = content.get("keys") if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(e, dict) and e.keys() >= FIELDS for e in entries):
             raise ValueError(f"{self._path} is no key file")
+        for entry in entries:
+            ends_at(entry)  # raises ValueError for what is no moment
         return entries
 
-    def add(self, user: str, scopes: list[str], rate_limit_per_hour: int = 1000) -> str:
+    def add(
+        self, user: str, scopes: list[str], rate_limit_per_hour: int = 1000, expires: datetime | None = None
+    ) -> str:
         """Make a key for a user, write its hash, and return the key: it is not to be had again."""
         if not USER.fullmatch(user):
             raise ValueError("a user name has 1 to 128 letters, digits or . _ : @ -")
@@ -96,6 +102,8 @@ class LocalKeys:
             "rate_limit_per_hour": rate_limit_per_hour,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        if expires is not None:
+            entry[EXPIRES] = expires.astimezone(UTC).isoformat(timespec="seconds")
         with self._locked():
             self._write([*self.entries(), entry])
         return key
@@ -107,6 +115,16 @@ class LocalKeys:
             kept = [entry for entry in entries if entry["key_id"] != key_id]
             self._write(kept)
         return len(kept) < len(entries)
+
+    def set_scopes(self, key_id: str, scopes: list[str]) -> bool:
+        """Give a key these scopes instead of those it had; False when there is no such key."""
+        with self._locked():
+            entries = self.entries()
+            found = [entry for entry in entries if entry["key_id"] == key_id]
+            for entry in found:
+                entry["scopes"] = scopes
+            self._write(entries)
+        return bool(found)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -123,14 +141,43 @@ class LocalKeys:
         os.replace(name, self._path)
 
 
-def principal_of(entry: dict[str, Any]) -> Principal:
-    """Whom an entry of the file speaks for. Raises TypeError when its scopes are no list of words."""
-    return Principal(
+class Known(NamedTuple):
+    """Whom a key speaks for, and until when (seconds of the wall clock)."""
+
+    principal: Principal
+    until: float
+
+
+def known(entry: dict[str, Any]) -> Known:
+    """What an entry of the file says.
+
+    Raises TypeError when its scopes are no list of words, ValueError when its end is no moment.
+    """
+    principal = Principal(
         user_id=entry["user_id"],
         key_id=entry["key_id"],
         scopes=frozenset(entry["scopes"]),
         rate_limit_per_hour=entry["rate_limit_per_hour"],
+        expires_at=entry.get(EXPIRES, ""),
+        source="local",
     )
+    return Known(principal, ends_at(entry))
+
+
+def ends_at(entry: dict[str, Any]) -> float:
+    """When an entry's time is over, in seconds of the wall clock; infinite without an end. Raises ValueError."""
+    until = entry.get(EXPIRES)
+    if until is None:
+        return math.inf
+    moment = datetime.fromisoformat(until) if isinstance(until, str) else None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(f"{EXPIRES} is no moment of ISO 8601 with an offset")
+    return moment.timestamp()
+
+
+def expired(entry: dict[str, Any]) -> bool:
+    """Whether an entry's time is over. Raises ValueError when its end is no moment."""
+    return ends_at(entry) <= time()
 
 
 def digest(key: str) -> str:

@@ -5,6 +5,7 @@ it with the installed MLflow. `{name}` stands for one segment, `{name:path}` for
 """
 
 import csv
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,21 +15,16 @@ from flask import Response, request
 
 from app import scope as scopes
 from app.answer import Answer
-from app.errors import PermissionDenied, no_such_endpoint
+from app.errors import auth_unavailable, no_such_endpoint
 from app.memo import Memo
-from app.scope import Principal, RequestScope, Route
+from app.permissions import Permissions
+from app.scope import RequestScope, Route
 from app.translate import served_at, split_mount
 
 TABLE = Path(__file__).with_name("routes.tsv")
-
-ADMIN_SCOPES = frozenset({"admin", "mlflow:admin", "registry:admin", "model-registry:admin"})
-WRITE_SCOPES = frozenset(
-    {"model:write", "mlflow:write", "mlflow:access", "admin", "mlflow:admin", "write", "full_access"}
-)
-
-# One of these scopes is needed for an access class. For `read` any valid key will do.
-SCOPES_FOR = {"write": WRITE_SCOPES, "admin": ADMIN_SCOPES, "use": ADMIN_SCOPES | {"gateway:use"}}
 NEVER = "never"  # classified, but not for third parties whatever their scopes
+
+log = logging.getLogger("app.policy")
 
 
 @dataclass(slots=True, eq=False)
@@ -147,16 +143,16 @@ def read_routes(path: Path = TABLE) -> list[Route]:
         ]
 
 
-def permits(access: str, principal: Principal) -> bool:
-    """Whether a principal's scopes suffice for an access class."""
-    return access == "read" or not SCOPES_FOR.get(access, frozenset()).isdisjoint(principal.scopes)
-
-
 class Policy:
-    """The two stages of the request's way that the table decides: does it exist, and may this principal do it."""
+    """The two stages of the request's way that the table decides: does it exist, and may this principal do it.
 
-    def __init__(self, table: RouteTable) -> None:
+    With `report` a missing scope is logged and the request goes on; what does not exist is refused all the same.
+    """
+
+    def __init__(self, table: RouteTable, permissions: Permissions, report: bool = False) -> None:
         self._table = table
+        self._permissions = permissions
+        self._report = report
 
     def resolve(self) -> Response | None:
         """Find the request's route and note it in the scope. Raises EndpointNotFound; answers OPTIONS itself."""
@@ -176,18 +172,28 @@ class Policy:
         return None
 
     def permit(self) -> None:
-        """Raise PermissionDenied when the principal's scopes do not suffice for the route."""
+        """Raise PermissionDenied when the principal may not do what the route does.
+
+        Raises AuthUnavailable when that takes an admin, and nobody has vouched for the key lately.
+        """
         scope = scopes.of(request.environ)
         route, principal = scope.route, scope.principal
-        if route is None or principal is None or permits(route.access, principal):
+        if route is None or principal is None:
             return
-        needed = " or ".join(sorted(SCOPES_FOR[route.access]))
-        raise PermissionDenied(
-            f"403: this key may not do {route.action}: it needs the scope {needed}.",
-            kind=f"scope_{route.access}",
-            required_scope=needed,
-            current_scopes=sorted(principal.scopes),
-        )
+        if principal.stale and route.access == "admin":  # whatever the mode: nobody vouched for this admin lately
+            raise auth_unavailable("stale_admin")
+        denial = self._permissions.denial(route, principal)
+        if denial is None:
+            return
+        if not self._report:
+            raise denial
+        fields = {
+            "request_id": scope.request_id,
+            "action": route.action,
+            "required": denial.extra["required_scope"],
+            "key_id": principal.key_id,
+        }
+        log.warning("policy_would_deny", extra=fields)
 
     def _options(self, scope: RequestScope) -> Response:
         # Answered here and without a key: a preflight carries no credential, and MLflow need not be asked.

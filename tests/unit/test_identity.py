@@ -9,8 +9,9 @@ import pytest
 from flask import Blueprint, Flask
 
 from app import scope as scopes
+from app.credentials import challenge, refused
 from app.errors import AuthUnavailable, BadRequest, ProxyError, RateLimited, Unauthenticated
-from app.identity import Identity, challenge, refused
+from app.identity import Identity
 from app.scope import Principal, RequestScope
 from tests.unit import samples
 from tests.unit.samples import KEY, basic

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,41 @@ def test_revoking_says_whether_there_was_such_a_key(keys: LocalKeys) -> None:
     alices = key_id(keys, "alice")
     assert [keys.revoke("000000000000"), keys.revoke(alices), keys.revoke(alices)] == [False, True, False]
     assert keys.entries() == []
+
+
+def test_a_key_works_until_its_time_is_over_and_tells_it(keys: LocalKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    key = keys.add("alice", [], 1000, until)
+    assert keys.validate(key, "").expires_at == until.isoformat()
+    monkeypatch.setattr("app.local_keys.time", lambda: until.timestamp() - 0.001)
+    assert keys.validate(key, "").user_id == "alice"
+    monkeypatch.setattr("app.local_keys.time", until.timestamp)
+    with pytest.raises(Unauthenticated):
+        keys.validate(key, "")
+
+
+def test_an_entry_from_before_there_was_an_expiry_works_for_ever(keys: LocalKeys, path: Path) -> None:
+    key = keys.add("alice", [])
+    assert "expires_at" not in path.read_text()
+    assert keys.validate(key, "").expires_at == ""
+
+
+@pytest.mark.parametrize("until", ["soon", "2999-01-31", "2999-01-31T00:00:00", 32472144000, "", []], ids=repr)
+def test_an_expiry_that_is_no_moment_is_an_outage_and_not_for_ever(keys: LocalKeys, path: Path, until: Any) -> None:
+    key = keys.add("alice", [])
+    (entry,) = keys.entries()
+    path.write_text(json.dumps({"keys": [{**entry, "expires_at": until}]}))
+    with pytest.raises(AuthUnavailable):
+        keys.validate(key, "")
+
+
+def test_other_scopes_hold_a_second_later_and_for_that_key_alone(keys: LocalKeys, path: Path, clock: Clock) -> None:
+    alices, bobs = keys.add("alice", ["a"]), keys.add("bob", ["b"])
+    assert keys.validate(alices, "").scopes == {"a"}
+    assert LocalKeys(str(path)).set_scopes(key_id(keys, "alice"), ["c", "d"])
+    clock.now += 1.0
+    assert [keys.validate(key, "").scopes for key in (alices, bobs)] == [{"c", "d"}, {"b"}]
+    assert not keys.set_scopes("000000000000", ["e"])
 
 
 def test_no_key_works_a_second_after_the_file_was_removed(keys: LocalKeys, path: Path, clock: Clock) -> None:

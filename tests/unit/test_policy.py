@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.policy import ADMIN_SCOPES, NEVER, SCOPES_FOR, WRITE_SCOPES, RouteTable, permits, read_routes
+from app.permissions import ADMIN_SCOPES, SCOPES_FOR, WRITE_SCOPES, permits
+from app.policy import NEVER, RouteTable, read_routes
 from app.scope import Route
 from tests.unit import samples
 
