@@ -5,15 +5,19 @@ looks at it, and gives every answer its X-Request-ID. Behind it `PATH_INFO` is t
 what is decided on is what is forwarded.
 """
 
-import ipaddress
+import logging
 import re
 from collections.abc import Iterable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 from app import scope as scopes
+from app.addresses import forwarded_address, plain_address
 from app.errors import BadRequest, MethodNotAllowed, ProxyError, render
 from app.memo import Memo
+from app.rarely import Rarely
+from app.scanners import Scanners
 from app.scope import RequestScope
 
 if TYPE_CHECKING:
@@ -38,19 +42,38 @@ PATHS: Memo[str] = Memo()  # what malformed_path says
 # MLflow decodes a path up to ten times before it looks for dots in it (mlflow/utils/uri.py, _decode).
 MOST_DECODINGS = 10
 
+SCANNERS_PER_MINUTE = 10  # lines about scanners, of one process
+DOUBTS_PER_MINUTE = 1
+
+log = logging.getLogger("app.edge")
+
 
 class Edge:
-    """WSGI middleware. `trusted_hops` is the number of proxies of ours that appended to X-Forwarded-For."""
+    """WSGI middleware. `trusted_hops` is the number of proxies of ours that appended to X-Forwarded-For.
 
-    def __init__(self, app: "WSGIApplication", trusted_hops: int) -> None:
+    Noise of scanners, by the built-in patterns and `scanner_patterns`, ends here before anything else looks at it; with
+    None there is no such filter.
+    """
+
+    def __init__(
+        self, app: "WSGIApplication", trusted_hops: int, scanner_patterns: Iterable[str] | None = None
+    ) -> None:
         self.app = app
         self.trusted_hops = trusted_hops
+        self._scanners = Scanners(scanner_patterns)
+        self._of_scanners = Rarely(SCANNERS_PER_MINUTE)
+        self._of_doubts = Rarely(DOUBTS_PER_MINUTE)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        scope = environ[scopes.KEY] = open_scope(environ, self.trusted_hops)
+        scope = open_scope(environ, self.trusted_hops)
+        if self._scanners.is_noise(scope.target):
+            return self._ignore(scope, start_response)
+        environ[scopes.KEY] = scope
+        if scope.client_unknown:
+            self._doubt(scope)
 
         def respond(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            return start_response(status, [*headers, ("X-Request-ID", scope.request_id)], exc_info)
+            return start_response(status, [*headers, *scope.headers, ("X-Request-ID", scope.request_id)], exc_info)
 
         try:
             refuse_malformed(scope.target, environ)
@@ -64,6 +87,24 @@ class Edge:
         except BaseException:  # what the app raises here nobody closes
             scope.end()
             raise
+
+    def _ignore(self, scope: RequestScope, start_response: "StartResponse") -> Iterable[bytes]:
+        # Without a scope in the environ there is no access line: a rare event stands for all of them.
+        own = [("Content-Length", "0"), ("Cache-Control", "no-store"), ("X-Request-ID", scope.request_id)]
+        start_response("404 Not Found", own)
+        suppressed = self._of_scanners.admit(monotonic())
+        if suppressed is not None:
+            what = {"method": scope.method, "path": scope.path[:200], "suppressed": suppressed}
+            who = {"client_ip": scope.client_ip, "user_agent": scope.user_agent}
+            log.info("scanner_request_rejected", extra={"request_id": scope.request_id, **what, **who})
+        return []
+
+    def _doubt(self, scope: RequestScope) -> None:
+        suppressed = self._of_doubts.admit(monotonic())
+        if suppressed is not None:
+            fix = "set TRUSTED_PROXY_HOPS to how many proxies of ours append to X-Forwarded-For"
+            found = {"client_ip": scope.client_ip, "suppressed": suppressed, "fix": fix}
+            log.warning("client_address_unknown", extra={"request_id": scope.request_id, **found})
 
 
 class Finishing:
@@ -97,11 +138,14 @@ class Finishing:
 def open_scope(environ: "WSGIEnvironment", trusted_hops: int) -> RequestScope:
     """Begin the record of a request. Gives a scope even for a request that is about to be refused."""
     given = environ.get("HTTP_X_REQUEST_ID", "")
+    forwarded_for, peer = environ.get("HTTP_X_FORWARDED_FOR", ""), environ.get("REMOTE_ADDR", "")
+    address = forwarded_address(forwarded_for, trusted_hops)
     return RequestScope(
         request_id=given if REQUEST_ID.fullmatch(given) else scopes.new_request_id(),
         method=environ["REQUEST_METHOD"],
         target=environ.get("RAW_URI") or _target(environ),
-        client_ip=client_address(environ.get("HTTP_X_FORWARDED_FOR", ""), environ.get("REMOTE_ADDR", ""), trusted_hops),
+        client_ip=address or plain_address(peer) or peer,
+        client_unknown=bool(trusted_hops and forwarded_for and not address),
         trace_id=trace_id(environ.get("HTTP_TRACEPARENT", ""), environ.get("HTTP_X_AMZN_TRACE_ID", "")),
         user_agent=environ.get("HTTP_USER_AGENT", "")[:200],
     )
@@ -110,23 +154,6 @@ def open_scope(environ: "WSGIEnvironment", trusted_hops: int) -> RequestScope:
 def _target(environ: "WSGIEnvironment") -> str:
     # Werkzeug's test client and development server call it REQUEST_URI.
     return str(environ.get("REQUEST_URI") or environ.get("PATH_INFO", ""))
-
-
-def client_address(forwarded_for: str, peer: str, trusted_hops: int) -> str:
-    """The address of the client: as many entries from the right as there are proxies of ours, else the peer's.
-
-    Only proxies of ours append on the right, so what a client writes there itself never counts. An entry that is no
-    address gives the peer: a crafted header can hide a client behind our load balancer's address, not behind another's.
-    """
-    if not trusted_hops or not forwarded_for:
-        return peer
-    entries = forwarded_for.rsplit(",", trusted_hops)[-trusted_hops:]
-    if len(entries) < trusted_hops:
-        return peer
-    try:
-        return str(ipaddress.ip_address(entries[0].strip().replace("%", " ")))  # a zone (RFC 4007) would be free text
-    except ValueError:
-        return peer
 
 
 def trace_id(traceparent: str, amzn: str) -> str:

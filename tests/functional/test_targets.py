@@ -187,7 +187,7 @@ def test_a_head_in_doubt_is_refused(
         "/graphql",
         "/static-files/x.js",
         "/",
-        "/.env",
+        "/.envy",
         "/health/x",
     ],
 )

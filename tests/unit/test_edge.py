@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -194,3 +195,109 @@ def test_an_answer_that_breaks_is_not_finished() -> None:
     with pytest.raises(ConnectionResetError):
         list(Finishing(breaking(), scope))
     assert not scope.finished
+
+
+# --- scanners, and addresses in doubt ---
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
+    """Level and content of what the edge logged, without the fields every record has."""
+    plain = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
+    return [
+        (
+            found.levelname,
+            {"event": found.msg} | {name: value for name, value in vars(found).items() if name not in plain},
+        )
+        for found in caplog.records
+        if found.name == "app.edge"
+    ]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The edge's clock, as a list with the time in it."""
+    now = [1000.0]
+    monkeypatch.setattr("app.edge.monotonic", lambda: now[0])
+    return now
+
+
+def scan(edge: Edge, given: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
+    started: list[Any] = []
+    body = b"".join(edge(given, lambda *args: started.append(args)))
+    ((status, headers),) = started
+    return status, headers, body
+
+
+def test_a_scanners_request_is_answered_with_nothing_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "app.edge")
+    app = App()
+    given = environ(
+        "POST",
+        "/.ENV?token=1",
+        HTTP_X_REQUEST_ID="req-1",
+        HTTP_USER_AGENT="z" * 300,
+        HTTP_X_FORWARDED_FOR="203.0.113.9",
+    )
+    assert scan(Edge(app, 1, ()), given) == (
+        "404 Not Found",
+        [("Content-Length", "0"), ("Cache-Control", "no-store"), ("X-Request-ID", "req-1")],
+        b"",
+    )
+    assert app.seen == [] and scopes.KEY not in given
+    assert told(caplog) == [
+        (
+            "INFO",
+            {
+                "event": "scanner_request_rejected",
+                "request_id": "req-1",
+                "method": "POST",
+                "path": "/.ENV",
+                "suppressed": 0,
+                "client_ip": "203.0.113.9",
+                "user_agent": "z" * 200,
+            },
+        )
+    ]
+
+
+def test_noise_is_noise_before_it_is_malformed() -> None:
+    assert scan(Edge(App(), 1, ()), environ("FOO", "/.git/../../%zz", HTTP_HOST="a,b"))[0] == "404 Not Found"
+
+
+def test_without_the_filter_a_scanner_is_a_client_like_any_other() -> None:
+    app = App()
+    run(app, environ(target="/.env"))
+    assert [seen["PATH_INFO"] for seen in app.seen] == ["/.env"]
+
+
+def test_many_scanners_leave_few_lines_and_a_count(caplog: pytest.LogCaptureFixture, clock: list[float]) -> None:
+    caplog.set_level(logging.INFO, "app.edge")
+    edge = Edge(App(), 1, ["/extra/"])
+    for _ in range(35):
+        scan(edge, environ(target="/extra/" + "x" * 500))
+    assert [line["suppressed"] for _, line in told(caplog)] == [0] * 10
+    clock[0] += 60
+    scan(edge, environ(target="/.env"))
+    assert [(line["suppressed"], line["path"]) for _, line in told(caplog)][10:] == [(25, "/.env")]
+    assert {len(line["path"]) for _, line in told(caplog)} == {200, 5}
+
+
+def test_an_address_in_doubt_is_told_once_a_minute(caplog: pytest.LogCaptureFixture, clock: list[float]) -> None:
+    edge = Edge(App(), 1)
+    for forwarded_for in ("", "203.0.113.9", "nobody", "nobody", "nobody"):
+        scan_open(edge, environ(HTTP_X_REQUEST_ID="req-1", HTTP_X_FORWARDED_FOR=forwarded_for))
+    clock[0] += 60
+    scan_open(edge, environ(HTTP_X_FORWARDED_FOR="nobody"))
+    first, second = told(caplog)
+    assert (first[0], first[1]["event"], first[1]["client_ip"], first[1]["request_id"]) == (
+        "WARNING",
+        "client_address_unknown",
+        "192.0.2.1",
+        "req-1",
+    )
+    assert (first[1]["suppressed"], second[1]["suppressed"]) == (0, 2)
+    assert "TRUSTED_PROXY_HOPS" in first[1]["fix"] and "nobody" not in str(told(caplog))
+
+
+def scan_open(edge: Edge, given: dict[str, Any]) -> None:
+    list(edge(given, lambda *_: None))
