@@ -18,6 +18,7 @@ from gunicorn.glogging import Logger
 from pythonjsonlogger.json import JsonFormatter
 
 from app import VERSION
+from app.resource import resource_of
 from app.scope import KEY, RequestScope
 
 
@@ -35,6 +36,7 @@ def record(scope: RequestScope, status: int, bytes_out: int) -> dict[str, str | 
         "mount": scope.mount or "/",
         "family": scope.family or "other",
         "action": scope.action,
+        "resource": resource_of(scope),
         "outcome": outcome(scope, status),
         "status": status,
         "upstream_status": scope.upstream_status or 0,
@@ -44,6 +46,7 @@ def record(scope: RequestScope, status: int, bytes_out: int) -> dict[str, str | 
         "upstream_ms": _ms(scope.upstream_seconds),
         "ttfb_ms": _ms(scope.first_byte - begun if scope.first_byte else None),
         "auth_ms": _ms(scope.auth_seconds),
+        "auth_source": scope.principal.source if scope.principal else "",
         "attempts": scope.attempts,
         "bytes_in": scope.bytes_in,
         "bytes_out": bytes_out,

@@ -17,6 +17,7 @@ from gunicorn.http.errors import InvalidChunkSize, NoMoreData, ParseException
 
 from app.chunks import BadChunk, Chunks
 from app.errors import BadRequest, BodyTooLarge, ClientGone
+from app.resource import MOST_BYTES, rule_of
 from app.scope import RequestScope
 from app.turns import Turns
 
@@ -46,6 +47,9 @@ class Body:
         self._most = most
         if most is not None and self.length is not None and self.length > most:
             raise too_large(most)
+        self._names = scope.route is not None and rule_of(scope.route).reads_body
+        if self._names:
+            scope.kept_body = bytearray()
 
     def __iter__(self) -> Iterator[bytes | memoryview]:
         turns = Turns()
@@ -54,11 +58,19 @@ class Body:
                 self._scope.bytes_in += len(block)
                 if self._most is not None and self._scope.bytes_in > self._most:
                     raise too_large(self._most)
+                if self._names:
+                    self._keep(block)
                 moved = len(block)
                 yield block
                 turns.moved(moved)
         if self.length is not None and self._scope.bytes_in < self.length:
             raise ClientGone("The request body ended before its announced length.", kind="short_body")
+
+    def _keep(self, block: bytes | memoryview) -> None:
+        if self._scope.bytes_in <= MOST_BYTES:
+            self._scope.kept_body += block
+        else:
+            self._names, self._scope.kept_body = False, b""
 
     def awaits_client(self) -> bool:
         """Whether the next block can only come from the client's socket; False when that is not known."""

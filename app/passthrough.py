@@ -12,6 +12,7 @@ from urllib3.exceptions import HTTPError
 from app.answer import Answer
 from app.errors import ClientGone, ProxyError, UpstreamBroken, code_for_status, status_line
 from app.headers import Pair, to_client
+from app.resource import MOST_BYTES, rule_of
 from app.scope import RequestScope
 from app.sockets import reset_on_close
 from app.turns import Turns
@@ -37,8 +38,15 @@ def respond(answer: requests.Response, scope: RequestScope, environ: "WSGIEnviro
         shown = relocated(value, base, scope.mount) if name.lower() == "location" else value
         if shown or not value:
             headers.append((name, shown))
-    blocks = Blocks(answer, scope, environ)
+    blocks = Blocks(answer, scope, environ, keeps=_names_what_it_created(answer, scope, pairs))
     return Answer(blocks, status_line(answer.status_code), headers, direct_passthrough=True)
+
+
+def _names_what_it_created(answer: requests.Response, scope: RequestScope, pairs: list[Pair]) -> bool:
+    if scope.route is None or not rule_of(scope.route).reads_answer or answer.status_code >= 300:
+        return False
+    small = (answer.raw.length_remaining or 0) <= MOST_BYTES
+    return small and _is_json(pairs) and not any(name.lower() == "content-encoding" for name, _ in pairs)
 
 
 def _is_json(pairs: list[Pair]) -> bool:
@@ -94,9 +102,17 @@ def relocated(location: str, base: Base, mount: str) -> str:
 
 
 class Blocks:
-    """The body's blocks, raw. A failure resets the client's connection: a short body never looks complete."""
+    """The body's blocks, raw. A failure resets the client's connection: a short body never looks complete.
 
-    def __init__(self, answer: requests.Response, scope: RequestScope, environ: "WSGIEnvironment") -> None:
+    With `keeps` a small body is in the scope too, once it has passed.
+    """
+
+    def __init__(
+        self, answer: requests.Response, scope: RequestScope, environ: "WSGIEnvironment", keeps: bool = False
+    ) -> None:
+        self._keeps = keeps
+        if keeps:
+            scope.kept_answer = bytearray()
         self._raw = answer.raw
         self._scope = scope
         self._begun = False
@@ -123,8 +139,15 @@ class Blocks:
             self._scope.first_byte = time.monotonic()
         if not block:
             raise StopIteration
+        if self._keeps:
+            self._keep(block)
         self._turns.moved(len(block))
         return block
+
+    def _keep(self, block: bytes) -> None:
+        self._scope.kept_answer += block
+        if len(self._scope.kept_answer) > MOST_BYTES:  # its length was not announced
+            self._keeps, self._scope.kept_answer = False, b""
 
     def _reset(self) -> ConnectionResetError:
         # gunicorn takes ECONNRESET as "the connection is gone": it logs nothing, ends no chunked body and closes, which

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.error_rows import ROWS, Row
-from tests.support.faults import KEYS, Faults, started
+from tests.support.faults import ILL, KEYS, Faults, started
 from tests.support.mlflow_server import run_client
 from tests.support.proxy import Proxy
 
@@ -109,7 +109,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def seen(running: Running, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Seen]:
     """What the client saw, by the name of the case."""
     _, proxies = running
-    cases = [case(row, proxies) for row in ROWS]
+    refused = BY_NAME["refused key"]
+    cases = []
+    for row in ROWS:
+        for number in range(2 if row.key in ILL else 0):
+            cases.append(case(refused, proxies, name=f"refused before {row.name} {number}"))
+        cases.append(case(row, proxies))
     cases += [case(row, proxies, 1, name=row.name + AGAIN) for row in FINAL]
     cases.append(case(BY_NAME["page 404"], proxies, name=BASIC, hidden=True))
     usual = case(BY_NAME["page 404"], proxies)

@@ -16,8 +16,8 @@ from tests.support.proxy import Line, Proxy
 from tests.support.upstream import Recorded, RecordingUpstream
 
 TEXTS = (
-    "event ts level request_id trace_id method path upstream_path target_url mount family action outcome "
-    "error_code error_kind client_ip user_id key_id user_agent version"
+    "event ts level request_id trace_id method path upstream_path target_url mount family action resource outcome "
+    "auth_source error_code error_kind client_ip user_id key_id user_agent version"
 ).split()
 COUNTS = "status upstream_status attempts bytes_in bytes_out worker".split()
 TIMES = "duration_ms upstream_ms ttfb_ms auth_ms".split()
@@ -51,12 +51,14 @@ def assert_form(line: Line) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["ts"])
 
 
-def test_an_ok_request(shared_proxy: Proxy, upstream: RecordingUpstream) -> None:
+def test_an_ok_request(shared_proxy: Proxy, upstream: RecordingUpstream, auth_service: AuthService) -> None:
     name, query = new_id(), "?page_token=secret-query"
+    key = auth_service.grant(new_key(), user_id="user-good", key_id="key-good")  # one that nobody remembers
     upstream.respond_with(200, body=b'{"runs": ["secret-answer"]}')
     trace = ("traceparent", f"00-{TRACE}-b7ad6b7169203331-01")
-    extra = [("X-Request-ID", name), trace, ("User-Agent", "mlflow/3"), ("X-Forwarded-For", "203.0.113.9")]
-    ask(shared_proxy, "POST", f"/api/mlflow{SEARCH}{query}", extra, b'{"filter": "secret-body"}')
+    sent = [("Authorization", f"Bearer {key}"), ("X-Request-ID", name), trace, ("User-Agent", "mlflow/3")]
+    sent.append(("X-Forwarded-For", "203.0.113.9"))
+    request(shared_proxy.port, "POST", f"/api/mlflow{SEARCH}{query}", sent, b'{"filter": "secret-body"}')
     line = the_line(shared_proxy, name)
     expected = {
         **{"trace_id": TRACE, "method": "POST", "user_agent": "mlflow/3"},
@@ -75,10 +77,23 @@ def test_an_ok_request(shared_proxy: Proxy, upstream: RecordingUpstream) -> None
         "client_ip": "203.0.113.9",
         "user_id": "user-good",
         "key_id": "key-good",
+        "auth_source": "service",
     }
     assert {field: line[field] for field in expected} == expected
     assert line["worker"] in shared_proxy.pids()
     assert line["duration_ms"] >= line["ttfb_ms"] >= line["upstream_ms"] > 0 and line["auth_ms"] > 0
+
+
+def test_the_line_says_where_the_key_was_known_from(
+    shared_proxy: Proxy, upstream: RecordingUpstream, auth_service: AuthService
+) -> None:
+    key, found = auth_service.grant(new_key()), []
+    for sent in (key, key, new_key()):
+        name = new_id()
+        headers = [("Authorization", f"Bearer {sent}"), ("X-Request-ID", name)]
+        request(shared_proxy.port, "GET", f"/mlflow{SEARCH}", headers)
+        found.append(the_line(shared_proxy, name)["auth_source"])
+    assert found == ["service", "cache", ""]
 
 
 @pytest.mark.parametrize(("mount", "shown"), [("/mlflow", "/mlflow"), ("/api/mlflow", "/api/mlflow"), ("", "/")])

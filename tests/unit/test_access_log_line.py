@@ -19,9 +19,9 @@ from tests.unit import samples
 
 NOW = 1_700_000_000.1239
 FIELDS = (
-    "event ts level request_id trace_id method path upstream_path target_url mount family action outcome status "
-    "upstream_status error_code error_kind duration_ms upstream_ms ttfb_ms auth_ms attempts bytes_in bytes_out "
-    "client_ip user_id key_id user_agent worker version"
+    "event ts level request_id trace_id method path upstream_path target_url mount family action resource outcome "
+    "status upstream_status error_code error_kind duration_ms upstream_ms ttfb_ms auth_ms auth_source attempts "
+    "bytes_in bytes_out client_ip user_id key_id user_agent worker version"
 ).split()
 
 
