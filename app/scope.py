@@ -15,12 +15,27 @@ KEY = "hokusai.scope"
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Whom a key belongs to, as the auth service or the local key file says."""
+    """Whom a key belongs to, as the auth service or the local key file says.
+
+    `source` is where this was learned: `service` (asked just now), `cache`, `stale` (too old, but the auth service
+    cannot be asked) or `local`. It is no part of who somebody is.
+    """
 
     user_id: str
     key_id: str
     scopes: frozenset[str] = frozenset()
     rate_limit_per_hour: int = 1000
+    email: str = ""
+    roles: frozenset[str] = frozenset()
+    is_admin: bool = False
+    expires_at: str = ""  # ISO 8601 with an offset, when whoever vouches for the key says it
+    ip_bound: bool = False  # it is good from some addresses only: what holds for one says nothing about another
+    source: str = field(default="service", compare=False)
+
+    @property
+    def stale(self) -> bool:
+        """Whether nobody vouched for it lately."""
+        return self.source == "stale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +58,7 @@ class RequestScope:
     method: str
     target: str  # as the client sent it, query included: never logged
     client_ip: str
+    client_unknown: bool = False  # X-Forwarded-For says nothing usable: `client_ip` is the peer's
     trace_id: str = ""
     user_agent: str = ""
     begun: float = field(default_factory=monotonic)
@@ -64,6 +80,9 @@ class RequestScope:
 
     first_byte: float | None = None
     bytes_in: int = 0
+    kept_body: bytes | bytearray = b""  # a small request body, where the access line's resource is in it
+    kept_answer: bytes | bytearray = b""  # and of MLflow's answer
+    headers: list[tuple[str, str]] = field(default_factory=list)  # for the answer, whoever gives it
     outcome: str = ""
     error_code: str = ""
     error_kind: str = ""

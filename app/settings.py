@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from app.cache_settings import CacheSettings, read_cache
+from app.limit_settings import LimitSettings, read_limits
+from app.policy_settings import PolicySettings, read_policy
 from app.upstream_url import Base, parse_base, self_loop
 from app.variables import Reader
 
@@ -59,6 +62,7 @@ class AuthSettings:
     service_id: str
     timeout: float
     keys_path: str
+    cache: CacheSettings = field(default_factory=CacheSettings)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,9 @@ class Settings:
 
     upstream: UpstreamSettings
     auth: AuthSettings
+    policy: PolicySettings
+    limits: LimitSettings
+    public_hosts: tuple[str, ...]
     host: str
     port: int
     workers: int
@@ -77,6 +84,7 @@ class Settings:
     max_json_body: int
     transfers_per_key: int
     transfers_in_all: int
+    scanner_patterns: tuple[str, ...] | None  # beside the built-in ones; None for no filter at all
     debug: bool
 
     @classmethod
@@ -95,6 +103,9 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, Reader]:
     settings = Settings(
         upstream=_upstream(reader, host, port),
         auth=_auth(reader),
+        policy=read_policy(reader),
+        limits=read_limits(reader),
+        public_hosts=_public_hosts(reader),
         host=host,
         port=port,
         workers=reader.number("PROXY_WORKERS", 2, 1),
@@ -105,6 +116,7 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, Reader]:
         max_json_body=reader.number("MAX_JSON_BODY_BYTES", 32 * MEBIBYTE, 1),
         transfers_per_key=reader.number("TRANSFERS_PER_KEY", 64, 1),
         transfers_in_all=reader.number("TRANSFERS_IN_ALL", 400, 1),
+        scanner_patterns=_scanner_patterns(reader),
         debug=reader.flag("MLFLOW_PROXY_DEBUG", False),
     )
     return settings, reader
@@ -158,7 +170,7 @@ def _timeouts(reader: Reader) -> Timeouts:
 
 
 def _upstream_base(reader: Reader, own_host: str, own_port: int) -> tuple[Base, frozenset[str]]:
-    public = frozenset(h.strip().lower() for h in reader.text("PUBLIC_HOSTS", PUBLIC_HOSTS).split(",") if h.strip())
+    public = frozenset(_public_hosts(reader))
     allow_public = reader.flag("MLFLOW_ALLOW_PUBLIC_UPSTREAM", False)
     url = reader.text("MLFLOW_SERVER_URL", "") or reader.text("MLFLOW_TRACKING_URI", "")
     if not url:
@@ -173,6 +185,19 @@ def _upstream_base(reader: Reader, own_host: str, own_port: int) -> tuple[Base, 
     if looped:
         reader.fault(f"MLFLOW_SERVER_URL {looped}")
     return base, public
+
+
+def _public_hosts(reader: Reader) -> tuple[str, ...]:
+    return tuple(h.strip().lower() for h in reader.text("PUBLIC_HOSTS", PUBLIC_HOSTS).split(",") if h.strip())
+
+
+def _scanner_patterns(reader: Reader) -> tuple[str, ...] | None:
+    enabled = reader.flag("SCANNER_FILTER_ENABLED", True)
+    given = reader.text("SCANNER_FILTER_EXTRA_PATTERNS", "").split(",")
+    patterns = tuple(pattern.strip() for pattern in given if pattern.strip())
+    if not all(pattern.startswith("/") for pattern in patterns):
+        reader.fault("SCANNER_FILTER_EXTRA_PATTERNS must hold paths, separated by commas, that begin with a slash.")
+    return patterns if enabled else None
 
 
 def _auth(reader: Reader) -> AuthSettings:
@@ -195,4 +220,5 @@ def _auth(reader: Reader) -> AuthSettings:
         service_id=reader.choice("AUTH_SERVICE_ID", "platform", SERVICE_IDS),
         timeout=reader.seconds("AUTH_TIMEOUT_SECONDS", 5),
         keys_path=keys_path,
+        cache=read_cache(reader),
     )

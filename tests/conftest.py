@@ -13,6 +13,7 @@ import pytest
 from tests.support.auth_service import ALL_SCOPES, GOOD_KEY, AuthService
 from tests.support.mlflow_server import MlflowServer
 from tests.support.proxy import Proxy
+from tests.support.redis_server import RedisServer
 from tests.support.upstream import RecordingUpstream
 
 # Their assertions say what they found, as those of a test do.
@@ -60,6 +61,13 @@ def auth_service(session_auth_service: AuthService) -> Iterator[AuthService]:
 def proxy_env(upstream: RecordingUpstream, auth_service: AuthService) -> dict[str, str]:
     """The environment of a proxy of one's own in front of `upstream` and `auth_service`."""
     return _environment(upstream.url, auth_service)
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A real Redis of the test's own, empty."""
+    with RedisServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.auth_service import new_key
 from tests.support.client import RawResponse, raw_exchange, request
 from tests.support.error_rows import ROWS, Row
-from tests.support.faults import KEYS, MISSING, Faults, started
+from tests.support.faults import ILL, KEYS, MISSING, Faults, started
 from tests.support.proxy import Proxy
 
 MOUNTS = ("/api/mlflow", "/mlflow", "")
@@ -28,6 +29,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def ask(proxy: Proxy, row: Row, mount: str = "", method: str = "") -> RawResponse:
     headers = [("X-Request-ID", "asked-for")]
+    for _ in range(2 if row.key in ILL else 0):
+        assert request(proxy.port, "GET", mount + PATH, [("Authorization", f"Bearer {new_key()}")]).status == 401
     if row.key:
         headers.append(("Authorization", f"Bearer {KEYS[row.key]}"))
     return request(proxy.port, method or row.method, mount + row.target, headers, row.body)

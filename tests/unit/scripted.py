@@ -33,15 +33,20 @@ class Keys:
         if Keys.away:
             raise AuthUnavailable("503: away.")
         if key == KEY:
-            return Principal("alice", "key-1", frozenset({"admin"}))
+            return Principal("alice", "key-1", frozenset({"admin"}), 1_000_000)
         if key == READER:
             return Principal("bob", "key-2", frozenset({"model:read"}))
         raise Unauthenticated("")
 
 
 def new_client(**variables: str) -> FlaskClient:
-    """A client of an app of its own, for tests of what an app remembers."""
-    return create_app(samples.settings(**variables)).test_client()
+    """A client of an app of its own, for tests of what an app remembers; of keys that is nothing unless told to.
+
+    It may send what it likes, unless told otherwise.
+    """
+    variables = {"RATE_LIMIT_BURST": "1000000 per second", **variables}
+    forgetful = dict.fromkeys(("AUTH_CACHE_SECONDS", "AUTH_CACHE_HARD_SECONDS", "AUTH_STALE_SECONDS"), "0")
+    return create_app(samples.settings(**{**forgetful, **variables})).test_client()
 
 
 client = cache(new_client)

@@ -36,7 +36,7 @@ def test_a_malformed_target_is_refused_before_anything_else(mlflow: responses.Re
 
 
 UNKNOWN = [
-    "/", "/x", "/.env", "/mlflow/nowhere", "/api/mlflow/nowhere", "/api/nowhere", "/mlflow/api/9.9/mlflow/runs/get",
+    "/", "/x", "/.envy", "/mlflow/nowhere", "/api/mlflow/nowhere", "/api/nowhere", "/mlflow/api/9.9/mlflow/runs/get",
     "/graphql", "/get-artifact", "/mlflowx/version", "/mlflow/metrics", "/mlflow/signup", "/metrics", "/login",
     "/mlflow/api/2.0/mlflow/runs/get/", "/mlflow//api/2.0/mlflow/runs/get", "/static/x", "/favicon.ico",
 ]  # fmt: skip  # several paths a line

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from app.cache_settings import CacheSettings
+from app.limit_settings import LimitSettings
+from app.policy_settings import PolicySettings
 from app.settings import AuthSettings, Settings, Timeouts, UpstreamSettings
 from app.upstream_url import Base
+from app.windows import Rate
 from tests.unit import samples
 from tests.unit.samples import settings
+
+ADMIN_SCOPES = frozenset({"admin", "mlflow:admin", "registry:admin", "model-registry:admin"})
 
 
 def test_the_smallest_environment_gives_the_documented_defaults() -> None:
@@ -26,7 +32,16 @@ def test_the_smallest_environment_gives_the_documented_defaults() -> None:
             pool_size=64,
             native_artifacts="auto",
         ),
-        auth=AuthSettings(service_url="http://auth.internal:8000", service_id="platform", timeout=5.0, keys_path=""),
+        auth=AuthSettings(
+            service_url="http://auth.internal:8000",
+            service_id="platform",
+            timeout=5.0,
+            keys_path="",
+            cache=CacheSettings(fresh=60.0, hard=300.0, stale=900.0, most_calls=20),
+        ),
+        policy=PolicySettings(report=False, locked=False, admin_emails=frozenset(), admin_scopes=ADMIN_SCOPES),
+        limits=LimitSettings(burst=Rate(1000, 10), per_address=Rate(600, 60), redis_url=""),
+        public_hosts=("registry.hokus.ai", "registry.hokusai.ai", "api.hokus.ai", "auth.hokus.ai"),
         host="127.0.0.1",
         port=8001,
         workers=2,
@@ -37,6 +52,7 @@ def test_the_smallest_environment_gives_the_documented_defaults() -> None:
         max_json_body=33554432,
         transfers_per_key=64,
         transfers_in_all=400,
+        scanner_patterns=(),
         debug=False,
     )
 
@@ -62,10 +78,26 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
         CLIENT_IDLE_TIMEOUT_SECONDS="10",
         TRANSFERS_PER_KEY="6",
         TRANSFERS_IN_ALL="7",
+        SCANNER_FILTER_EXTRA_PATTERNS="/a,/b/",
         HOKUSAI_AUTH_SERVICE_URL="",
         LOCAL_KEYS_PATH="/somewhere/keys.json",
         AUTH_SERVICE_ID="website",
         AUTH_TIMEOUT_SECONDS="0.5",
+        AUTH_CACHE_SECONDS="1.5",
+        AUTH_CACHE_HARD_SECONDS="2.5",
+        AUTH_STALE_SECONDS="0",
+        AUTH_MAX_CONCURRENT="7",
+        POLICY_MODE="report",
+        REGISTRY_LOCKDOWN="true",
+        REGISTRY_ADMIN_USER_EMAILS="A@example.org",
+        REGISTRY_ADMIN_SCOPES="owner",
+        RATE_LIMIT_BURST="5 per second",
+        RATE_LIMIT_PER_ADDRESS="6 per minute",
+        REDIS_HOST="redis.internal",
+        REDIS_PORT="6380",
+        REDIS_AUTH_TOKEN="token",
+        REDIS_TLS_ENABLED="true",
+        PUBLIC_HOSTS="mlflow.example.org, Other.example.org",
         API_HOST="::",
         API_PORT="0",
         PROXY_WORKERS="3",
@@ -88,7 +120,10 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
             pool_size=5,
             native_artifacts="false",
         ),
-        auth=AuthSettings(service_url="", service_id="website", timeout=0.5, keys_path="/somewhere/keys.json"),
+        auth=AuthSettings("", "website", 0.5, "/somewhere/keys.json", CacheSettings(1.5, 2.5, 0.0, 7)),
+        policy=PolicySettings(True, True, frozenset({"a@example.org"}), frozenset({"owner"})),
+        limits=LimitSettings(Rate(5, 1), Rate(6, 60), "rediss://:token@redis.internal:6380"),
+        public_hosts=("mlflow.example.org", "other.example.org"),
         host="::",
         port=0,
         workers=3,
@@ -99,6 +134,7 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
         max_json_body=1,
         transfers_per_key=6,
         transfers_in_all=7,
+        scanner_patterns=("/a", "/b/"),
         debug=True,
     )
 

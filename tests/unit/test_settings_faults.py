@@ -52,6 +52,7 @@ def test_all_faults_are_told_at_once() -> None:
         ("API_PORT", "²", "API_PORT must be a whole number of at least 0, not '²'."),
         ("PROXY_WORKERS", "0", "PROXY_WORKERS must be a whole number of at least 1, not '0'."),
         ("TRUSTED_PROXY_HOPS", "one", "TRUSTED_PROXY_HOPS must be a whole number of at least 0, not 'one'."),
+        ("AUTH_MAX_CONCURRENT", "0", "AUTH_MAX_CONCURRENT must be a whole number of at least 1, not '0'."),
         ("UPSTREAM_POOL_SIZE", "0", "UPSTREAM_POOL_SIZE must be a whole number of at least 1, not '0'."),
         ("MAX_JSON_BODY_BYTES", "32M", "MAX_JSON_BODY_BYTES must be a whole number of at least 1, not '32M'."),
         ("MLFLOW_PROXY_DEBUG", "ja", "MLFLOW_PROXY_DEBUG must be true or false, not 'ja'."),
@@ -80,6 +81,20 @@ def test_a_value_that_cannot_be_meant_is_a_fault_that_says_why(variable: str, te
 @pytest.mark.parametrize("text", ["0", "-1", "inf", "-inf", "nan", "1e-999", "1e999", "five", "5s"])
 def test_a_time_is_a_finite_number_of_seconds_above_zero(variable: str, text: str) -> None:
     assert faults(**{variable: text}) == [f"{variable} must be a time in seconds above zero, not {text!r}."]
+
+
+@pytest.mark.parametrize("variable", ["AUTH_CACHE_SECONDS", "AUTH_CACHE_HARD_SECONDS", "AUTH_STALE_SECONDS"])
+@pytest.mark.parametrize("text", ["-1", "-0.1", "soon", "inf", "nan", "1e999"])
+def test_a_time_that_may_be_none_is_zero_or_more(variable: str, text: str) -> None:
+    assert faults(**{variable: text}) == [f"{variable} must be a time in seconds, zero or above, not {text!r}."]
+
+
+@pytest.mark.parametrize(
+    ("fresh", "hard", "wrong"), [("0", "0", 0), ("60", "60", 0), ("0.5", "0.4", 1), ("301", "300", 1)]
+)
+def test_an_answer_counts_no_longer_than_it_may_be_used(fresh: str, hard: str, wrong: int) -> None:
+    found = faults(AUTH_CACHE_SECONDS=fresh, AUTH_CACHE_HARD_SECONDS=hard)
+    assert [fault.split(" is below ")[0] for fault in found] == ["AUTH_CACHE_HARD_SECONDS"] * wrong
 
 
 def test_a_port_above_65535_is_a_fault() -> None:
