@@ -48,7 +48,7 @@ logger_class = AccessLog
 logconfig_dict = logging_config(settings.debug)
 
 
-def on_starting(server: Any) -> None:
+def when_ready(server: Any) -> None:
     """Say once what one cannot see from outside: how far the rate limits reach."""
     log = logging.getLogger("app.limits")
     if settings.limits.redis_url:

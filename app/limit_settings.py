@@ -10,6 +10,8 @@ from app.windows import Rate
 RATE = re.compile(r"([1-9][0-9]{0,8}) per ([1-9][0-9]{0,4} )?(second|minute|hour)s?")
 SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 SCHEMES = ("redis", "rediss")
+OPTION = r"(ssl_ca_certs=[^&]+|ssl_cert_reqs=(none|optional|required)|ssl_check_hostname=(true|false))"
+OPTIONS = re.compile(rf"{OPTION}(&{OPTION})*")  # of redis.from_url: another one would end the worker, not the start
 
 
 @dataclass(frozen=True)
@@ -73,4 +75,6 @@ def _malformed(url: str) -> str:
         return "names no host or port"
     if parts.path.strip("/") and not parts.path.strip("/").isdecimal():
         return "ends with something that is no number of a database"
+    if parts.query and not (parts.scheme == "rediss" and OPTIONS.fullmatch(parts.query)):
+        return "has options that are not about TLS (ssl_ca_certs, ssl_cert_reqs, ssl_check_hostname)"
     return "" if not parts.fragment else "holds a #, which a password has to spell %23"

@@ -124,18 +124,29 @@ def test_nobody_waits_longer_than_that(windows: SharedWindows, redis_server: Red
     assert max(timed(n) for n in range(100)) < 0.05
 
 
-def test_nobody_waits_at_all_for_a_redis_that_refuses(redis_server: RedisServer) -> None:
-    """All that came before it refused are told at once."""
-    redis_server.stop()
-    windows = SharedWindows(SCHEME + redis_server.url)
+def test_all_that_wait_are_told_at_once_that_there_is_nothing_to_wait_for(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.redis_line.PATIENCE_SECONDS", 5.0)
+    line, refused = Line(redis_server.url, SCRIPT.read_text(), PROBE), threading.Event()
 
-    def timed(_: int) -> float:
-        begun = time.monotonic()
-        windows.take("key", "k", (HOUR,))
-        return time.monotonic() - begun
+    def connect() -> None:
+        refused.wait(5)
+        raise redis.ConnectionError
 
+    def ask(_: int) -> float:
+        with pytest.raises(LineDown):
+            line.ask(*PROBE)
+        return time.monotonic()
+
+    monkeypatch.setattr(line, "_connect", connect)
     with ThreadPoolExecutor(8) as pool:
-        assert max(pool.map(timed, range(8))) < PATIENCE_SECONDS
+        told = [pool.submit(ask, n) for n in range(8)]
+        while len(line._questions) < 8:
+            time.sleep(0.001)
+        begun = time.monotonic()
+        refused.set()
+        assert max(future.result() for future in told) - begun < 1
 
 
 def test_who_had_used_his_limit_up_has_nothing_while_redis_is_away(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import redis
 
 from app.limit_settings import LimitSettings, read_limits
 from app.variables import Reader
 from app.windows import Rate
+
+TLS = "rediss://h:1/2?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=required&ssl_check_hostname=false"
 
 
 def read(**variables: str) -> LimitSettings:
@@ -57,6 +60,7 @@ def test_what_is_no_rate_is_a_fault_that_shows_one(text: str) -> None:
     [
         ({"REDIS_URL": "redis://127.0.0.1"}, "redis://127.0.0.1"),
         ({"REDIS_URL": "rediss://user:pw@redis.internal:6380/2"}, "rediss://user:pw@redis.internal:6380/2"),
+        ({"REDIS_URL": TLS}, TLS),
         ({"REDIS_HOST": "redis.internal"}, "redis://redis.internal:6379"),
         ({"REDIS_HOST": "::1", "REDIS_PORT": "7000"}, "redis://[::1]:7000"),
         ({"REDIS_HOST": "h", "REDIS_TLS_ENABLED": "true"}, "rediss://h:6379"),
@@ -81,6 +85,7 @@ def test_the_secrets_may_come_from_files(tmp_path: Path) -> None:
     "url",
     [
         "h:6379", "http://h", "redis://", "redis://:6379", "redis://h:port", "redis://h:0", "redis://h:70000",
+        "redis://h?db=x", "redis://h?ssl_cert_reqs=none", "rediss://h?ssl_cert_reqs=maybe", "rediss://h?retry=1",
         "redis://h/name", "redis://:a#b@h", "redis://[::1", "redis://a..b", "unix:///tmp/redis",
     ],
 )  # fmt: skip
@@ -92,3 +97,9 @@ def test_a_malformed_address_is_told_at_start_and_no_part_of_it_shown(url: str) 
 
 def test_nothing_shows_the_password() -> None:
     assert "secret" not in repr(read(REDIS_URL="redis://:secret@h"))
+
+
+@pytest.mark.parametrize("url", ["redis://:p%40w@h", "rediss://u:p@[::1]:7/3", TLS, "redis://h/"])
+def test_what_is_accepted_is_understood_by_the_client_too(url: str) -> None:
+    """It would end every worker otherwise, one after the other."""
+    assert redis.ConnectionPool.from_url(read(REDIS_URL=url).redis_url).make_connection().host in ("h", "::1")
