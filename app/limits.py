@@ -2,7 +2,7 @@
 
 flask-limiter holds the storage and the strategy; its own hooks are not used, because they cost more than all the rest
 of this stage together (docs/adr/0013-rate-limits.md). Artifact transfers are bounded by how many run at once instead
-(app/transfers.py); what has no principal, health and OPTIONS, is not limited.
+(app/transfers.py). The UI's own files are not counted, nor is what has no principal: health and OPTIONS.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,7 @@ from app.windows import Count, Rate, standing
 HOUR = 3600
 MOST = 10**15 - 1  # what a structured field can hold (RFC 9651 section 3.3.1); no key has more in an hour
 TRANSFERS = ("artifacts.download", "artifacts.upload")
+STATIC = "ui.static"  # a page of the UI brings tens of files with it, which cost nobody anything
 NAMES = ("hour", "burst")
 
 
@@ -62,7 +63,7 @@ class Limits:
         """Count the request. Raises RateLimited; the limits' headers are on whatever is answered from here on."""
         scope = scopes.of(request.environ)
         principal = scope.principal
-        if principal is None or is_transfer(scope.route):
+        if principal is None or is_free(scope.route):
             return
         rates = self._rates(principal)
         taken = self._storage.take("key", principal.key_id, rates)
@@ -104,9 +105,9 @@ class AddressLimit:
         self._storage.give_back("address", neighbourhood(client_ip), self._rates)
 
 
-def is_transfer(route: Route | None) -> bool:
-    """Whether a route moves an artifact's bytes."""
-    return route is not None and route.action.endswith(TRANSFERS)
+def is_free(route: Route | None) -> bool:
+    """Whether a route is not counted: it moves an artifact's bytes, or is one of the UI's own files."""
+    return route is not None and (route.action == STATIC or route.action.endswith(TRANSFERS))
 
 
 def neighbourhood(client_ip: str) -> str:

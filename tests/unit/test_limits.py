@@ -12,7 +12,7 @@ from app import scope as scopes
 from app.errors import RateLimited
 from app.limit_settings import LimitSettings
 from app.limit_storage import OwnWindows
-from app.limits import MOST, AddressLimit, Limits, headers, is_transfer, make_limiter, make_limits, neighbourhood, whose
+from app.limits import MOST, AddressLimit, Limits, headers, is_free, make_limiter, make_limits, neighbourhood, whose
 from app.policy import read_routes
 from app.scope import Principal, RequestScope, Route
 from app.windows import Count, Rate
@@ -79,14 +79,15 @@ def test_nobody_and_transfers_are_not_limited(scope: RequestScope, limiter: Limi
     assert scope.headers == []
 
 
-def test_these_routes_are_transfers() -> None:
-    actions = {route.action for route in read_routes() if is_transfer(route)}
+def test_transfers_and_the_uis_own_files_are_not_counted() -> None:
+    actions = {route.action for route in read_routes() if is_free(route)}
     assert actions == {
         "artifacts.download", "artifacts.upload", "runs.artifacts.download", "runs.artifacts.upload",
         "model-versions.artifacts.download", "logged-models.artifacts.download", "traces.artifacts.download",
+        "ui.static",
     }  # fmt: skip
-    assert not is_transfer(None)
-    assert not is_transfer(Route("GET", "/x", "x", "artifacts.list", "read", True))
+    assert not is_free(None)
+    assert not is_free(Route("GET", "/x", "x", "artifacts.list", "read", True))
 
 
 def test_what_remains_can_be_asked_without_counting(scope: RequestScope) -> None:
