@@ -25,10 +25,11 @@ key: ## make a key: make key USER_NAME=alice
 env: ## make the environments .venv and .venv-mlflow, with all the tools
 	@$(DEV) env dev
 
-# The catalogue of faults runs by itself, unmeasured: its bounds are about time.
+# Two processes, since most tests wait for something. The catalogue of faults runs by itself, unmeasured: its bounds are
+# about time.
 test: env ## run all tests, and measure the branch coverage of app/ (at least 95 %)
 	@$(VENV_PYTHON) -m coverage erase
-	@$(VENV_PYTHON) -m coverage run -m pytest
+	@$(VENV_PYTHON) -m coverage run -m pytest -n 2 --dist loadfile
 	@$(VENV_PYTHON) -m pytest -m faults tests/faults
 	@$(VENV_PYTHON) -m coverage combine -q
 	@$(VENV_PYTHON) -m coverage report
