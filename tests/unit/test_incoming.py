@@ -176,7 +176,7 @@ NOISE = random.Random(3).randbytes(30_000)  # larger when compressed
         (b"content-encoding: GZIP\r\n", gzip.compress),
         (b"Content-Encoding: deflate\r\n", zlib.compress),
     ],
-    ids=repr,
+    ids=["plain", "gzip", "GZIP", "deflate"],
 )
 @pytest.mark.parametrize("page", [PAGE, NOISE, b"short", b""], ids=["a page", "noise", "a word", "nothing"])
 @pytest.mark.parametrize("size", [4096, 16384, 100_000])
