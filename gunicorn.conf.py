@@ -8,6 +8,7 @@ from typing import Any
 from gunicorn.http import message
 
 from app.access_log import AccessLog, logging_config
+from app.exporter import Exporter
 from app.settings import ConfigError, Settings
 
 try:
@@ -46,6 +47,42 @@ worker_tmp_dir = SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None  # hear
 
 logger_class = AccessLog
 logconfig_dict = logging_config(settings.debug)
+
+
+def on_starting(server: Any) -> None:
+    """Open the metrics' port before there is anything else: what serves it must have no other socket."""
+    server.exporter = None
+    if settings.metrics.port:
+        try:
+            server.exporter = Exporter(settings.metrics, settings.workers)
+        except OSError as error:
+            where = f"METRICS_HOST {settings.metrics.host} and METRICS_PORT {settings.metrics.port}"
+            sys.exit(str(ConfigError([f"{where}: nothing can listen there: {error.strerror}."])))
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give a new worker a place for what it counts."""
+    if server.exporter is not None:
+        server.exporter.admit(worker)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """In the worker: tell its access log what else to do for each request."""
+    worker.log.measured = settings.metrics.emf
+    if server.exporter is not None:
+        server.exporter.equip(worker)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """A worker has ended, in whatever way: what it had under way is over."""
+    if server.exporter is not None:
+        server.exporter.dismiss(worker)
+
+
+def on_exit(server: Any) -> None:
+    """Nothing outlives the server."""
+    if server.exporter is not None:
+        server.exporter.stop()
 
 
 def when_ready(server: Any) -> None:

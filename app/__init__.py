@@ -73,8 +73,10 @@ def _serve_mlflow(app: "Flask", settings: "Settings", forward: "Forwarder", rout
     from app.blueprints import artifacts, mlflow
     from app.transfers import Slots
     from app.translate import MOUNTS
+    from app.worker import TRANSFERS
 
     slots = Slots(settings.transfers_per_key, settings.transfers_in_all)
+    app.config[TRANSFERS] = slots.under_way
     for mount in (*MOUNTS, ""):
         transfers = artifacts.make_blueprint(forward, settings, routes, slots)
         app.register_blueprint(transfers, url_prefix=mount, name=f"artifacts {mount}")

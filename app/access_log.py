@@ -7,6 +7,7 @@ line is true for aborted streams too. Field names and types are stable: CloudWat
 import logging
 import os
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import monotonic, time
@@ -18,6 +19,8 @@ from gunicorn.glogging import Logger
 from pythonjsonlogger.json import JsonFormatter
 
 from app import VERSION
+from app.emf import document
+from app.metrics import Sheet
 from app.resource import resource_of
 from app.scope import KEY, RequestScope
 
@@ -93,17 +96,31 @@ class Finished(logging.LogRecord):
         self.msg, self.created = fields, time()
 
 
+class Measured(Finished):
+    """A finished request whose line is a document for CloudWatch too."""
+
+    __slots__ = ("transfers",)  # not in its __dict__: the formatter takes what it finds there for fields
+
+    def __init__(self, name: str, level: int, fields: dict[str, str | int | float], transfers: int) -> None:
+        super().__init__(name, level, fields)
+        self.transfers = transfers
+
+
 class Line(JsonFormatter):
-    """One flat object per line: event, ts, level, then what the event brings. ASCII alone, whatever it brings."""
+    """One flat object per line: event, ts, level, then what the event brings. ASCII alone, whatever it brings.
+
+    Nothing but the `_aws` of a measured request is an object in it.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record, without its end. A finished request's takes the short way where that can hold it."""
-        if isinstance(record, Finished):
-            head = {"event": record.msg["event"], "ts": moment(record.created), "level": record.levelname}
-            short = quick({**head, **record.msg})
-            if short is not None:
-                return short
-        return super().format(record)
+        if not isinstance(record, Finished):
+            return super().format(record)
+        head = {"event": record.msg["event"], "ts": moment(record.created), "level": record.levelname}
+        text = quick({**head, **record.msg}) or super().format(record)
+        if isinstance(record, Measured):
+            return document(text, record.msg, record.created, record.transfers)
+        return text
 
     def parse(self) -> list[str]:
         """No field of the LogRecord's own is taken over as it is."""
@@ -170,8 +187,17 @@ class Out(logging.StreamHandler[TextIO]):
         self.stream.flush()
 
 
+def no_transfers() -> int:
+    """How many transfers there are where nothing is transferred."""
+    return 0
+
+
 class AccessLog(Logger):
-    """gunicorn's logger, writing our line instead of its own."""
+    """gunicorn's logger, writing our line instead of its own. Each worker tells its own what else a request is for."""
+
+    measured = False  # the line is a document for CloudWatch too
+    sheet: Sheet | None = None  # where each request is counted for Prometheus
+    transfers: Callable[[], int] = staticmethod(no_transfers)  # how many artifact transfers are under way here
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
         """Write the line of a finished request."""
@@ -182,9 +208,14 @@ class AccessLog(Logger):
     def line(self, scope: RequestScope, status: int, bytes_out: int) -> None:
         """Write a line: WARNING for an answer of 500 and above, INFO otherwise."""
         level = logging.WARNING if status >= 500 else logging.INFO
-        log = self.access_log
+        fields, log = record(scope, status, bytes_out), self.access_log
+        if self.sheet is not None:
+            self.sheet.count(fields)
         # Not log.log(): that walks the stack for a caller's name which no line of ours holds.
-        log.handle(Finished(log.name, level, record(scope, status, bytes_out)))
+        if self.measured:
+            log.handle(Measured(log.name, level, fields, self.transfers()))
+        else:
+            log.handle(Finished(log.name, level, fields))
 
 
 def logging_config(debug: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Literal, cast
 
 from app.cache_settings import CacheSettings, read_cache
 from app.limit_settings import LimitSettings, read_limits
+from app.metric_settings import MetricSettings, read_metrics
 from app.policy_settings import PolicySettings, read_policy
 from app.upstream_url import Base, parse_base, self_loop
 from app.variables import Reader
@@ -73,6 +74,7 @@ class Settings:
     auth: AuthSettings
     policy: PolicySettings
     limits: LimitSettings
+    metrics: MetricSettings
     public_hosts: tuple[str, ...]
     host: str
     port: int
@@ -105,6 +107,7 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, Reader]:
         auth=_auth(reader),
         policy=read_policy(reader),
         limits=read_limits(reader),
+        metrics=read_metrics(reader, port),
         public_hosts=_public_hosts(reader),
         host=host,
         port=port,

@@ -32,6 +32,10 @@ class Slots:
         self._taken[key_id] += 1
         return lambda: self._give_back(key_id)
 
+    def under_way(self) -> int:
+        """How many transfers there are now."""
+        return self._taken.total()
+
     def _give_back(self, key_id: str) -> None:
         self._taken[key_id] -= 1
         if not self._taken[key_id]:

@@ -18,6 +18,7 @@ from app.sockets import reset_on_close
 # In the app's config:
 DRAINING = "DRAINING"  # /ready answers 503 while it is true
 CLIENT_IDLE = "CLIENT_IDLE_SECONDS"  # how long a client may neither send nor take a byte amid a request
+TRANSFERS = "TRANSFERS_UNDER_WAY"  # asked how many artifact transfers this worker has under way
 
 # What gunicorn's parser refuses before there is a WSGI environ, and our status for it. Others of its errors are 400.
 STATUS = {parse.LimitRequestLine: 414, parse.LimitRequestHeaders: 431, parse.ExpectationFailed: 417}
@@ -38,6 +39,17 @@ def refusal(error: BaseException) -> ProxyError:
 
 class ProxyWorker(GeventWorker):
     """One greenlet per connection."""
+
+    def load_wsgi(self) -> None:
+        """Load the application, and let the access log ask it what it has under way."""
+        super().load_wsgi()
+        self.log.transfers = self.wsgi.config.get(TRANSFERS, self.log.transfers)
+
+    def notify(self) -> None:
+        """Once a second: tell the server that this worker lives; and the metrics, where there are any."""
+        super().notify()
+        if self.log.sheet is not None:
+            self.log.sheet.beat(self.log.transfers())
 
     def run(self) -> None:
         """Serve until told to stop. What a client's socket holds is bounded: it inherits that from the listener.

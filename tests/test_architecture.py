@@ -23,6 +23,9 @@ LEAVES = {
     "limit_settings",
     "windows",
     "cache_settings",
+    "metric_settings",
+    "emf",
+    "metrics",
     "upstream_url",
     "scope",
     "resource",
@@ -56,6 +59,7 @@ MAY_KNOW = {
     "incoming": {"answer_head", "watch"},  # how a head is read, and how it is waited for
     "drain": {"inbound"},  # how a body is read below wsgi.input
     "worker": {"drain"},
+    "exporter": {"exposition"},  # loaded in its own process alone
     "probes": {"upstream"},  # health asks through the same session as the traffic
     "cli": {"local_keys"},
     "blueprints.artifacts": {"edge", "forward", "transfers"},  # the methods that exist, and the profile to choose
@@ -138,6 +142,8 @@ def test_only_these_modules_speak_http(name: str) -> None:
     allowed = {"http.HTTPStatus"}  # numbers and phrases, no client
     if name == "probes":
         allowed |= {"urllib3.exceptions.HTTPError"}
+    if name == "exposition":
+        allowed |= {"http.server.ThreadingHTTPServer"}  # asks nobody
     assert name in MAY_SPEAK_HTTP or found <= allowed
 
 
@@ -146,6 +152,14 @@ def test_the_headers_and_the_translation_know_neither_flask_nor_any_other_packag
         "headers": {"collections.abc.Iterable"},
         "translate": set(),
     }
+
+
+def test_only_the_exporting_process_loads_what_makes_its_pages() -> None:
+    """It loads sockets and TLS before gevent could patch them, and five megabytes."""
+    found = {name for name in TREES if any(one.split(".")[0] == "prometheus_client" for one in packages(name))}
+    assert found == {"exposition"}
+    loading = [node for node in TREES["exporter"].body if "exposition" in ast.unparse(node)]
+    assert [type(node) for node in loading] == [ast.FunctionDef]
 
 
 @every_module
@@ -191,7 +205,7 @@ def test_only_one_module_reads_credentials() -> None:
 
 
 def test_only_the_access_log_writes_lines_per_request() -> None:
-    assert {name for name in TREES if "proxy_request" in code(name)} == {"access_log"}
+    assert {name for name in TREES if re.search(r"\bproxy_request\b", code(name))} == {"access_log"}
     assert {name for name in TREES if re.search(r"access_log\.(log|info|handle)|gunicorn\.access", code(name))} == {
         "access_log"
     }

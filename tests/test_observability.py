@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from app.access_log import record
+from app.emf import FAILURES, METRICS, NAMESPACE, SERVICE
 from app.error_handlers import RARE
+from app.exposition import Figures
+from app.metrics import CELL, FAMILY_CELLS, FAMILY_ROWS, KEY_CELLS, REQUEST_ROWS, SHEET, Board
 from app.policy import read_routes
 from app.resource import ACTIONS
 from tests.support.saved_queries import LOG, queries, section
@@ -51,7 +54,7 @@ def test_the_fields_are_those_of_the_line_in_its_order_with_its_types() -> None:
 
 
 def test_every_row_is_explained() -> None:
-    tables = ("## The fields", "### How it ended", "### What it was done to", "## Rare events")
+    tables = ("## The fields", "### How it ended", "### What it was done to", "## Rare events", "### For CloudWatch")
     silent = [row[0] for heading in tables for row in rows(section(heading)) if "" in row[:3]]
     assert silent == []
 
@@ -118,3 +121,33 @@ def test_the_words_that_queries_look_for_exist() -> None:
 
 def test_the_page_is_linked() -> None:
     assert "(docs/observability.md)" in (ROOT / "README.md").read_text()
+
+
+# --- metrics ---
+
+
+def test_the_metrics_of_cloudwatch_are_those_of_the_code_with_their_units() -> None:
+    assert {name: unit for name, unit, _ in rows(section("### For CloudWatch"))} == METRICS
+    assert f"`{NAMESPACE}`" in section("### For CloudWatch") and f"`{SERVICE}`" in section("### For CloudWatch")
+
+
+def test_what_counts_as_a_failure_is_what_the_code_counts() -> None:
+    (told,) = (meaning for name, _, meaning in rows(section("### For CloudWatch")) if name == "Failures")
+    assert set(re.findall(r"`([a-z_]+)`", told)) == FAILURES
+
+
+def test_the_metrics_of_prometheus_are_those_of_the_code_with_their_labels() -> None:
+    board = Board(1)
+    board.sheet(0).count({**EMPTY, "status": 200})
+    found = {
+        re.sub("_(bucket|count|sum)$", "", sample.name): sorted(set(sample.labels) - {"le"})
+        for metric in Figures(board).collect()
+        for sample in metric.samples
+    }
+    assert {name: sorted(labels.strip("`").split()) for name, labels, _ in rows(section("### For Prometheus"))} == found
+
+
+def test_the_adr_names_the_sizes_that_hold() -> None:
+    text = (ROOT / "docs" / "adr" / "0014-metrics.md").read_text()
+    sizes = (KEY_CELLS * CELL, FAMILY_CELLS * CELL, f"{REQUEST_ROWS:,} and {FAMILY_ROWS}", f"{SHEET // 1000} KB")
+    assert [size for size in map(str, sizes) if size not in text] == []

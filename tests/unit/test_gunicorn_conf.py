@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from gunicorn.http import message
 from gunicorn.http.errors import LimitRequestHeaders, LimitRequestLine
 from gunicorn.http.parser import RequestParser
 
+from app import exporter
 from app.access_log import AccessLog, logging_config
+from app.metric_settings import MetricSettings
 from app.worker import ProxyWorker
 from tests.unit.samples import ENVIRONMENT
 
@@ -109,6 +112,72 @@ def test_a_configuration_with_faults_starts_nothing_and_names_them_all() -> None
     assert [
         name for name in ("API_PORT", "MLFLOW_SERVER_URL", "public host") if name not in str(raised.value.code)
     ] == []
+
+
+# --- metrics, at each turn of a worker ---
+
+
+class Exporter:
+    """In the real one's place: notes what it is asked."""
+
+    def __init__(self, settings: MetricSettings, workers: int) -> None:
+        if settings.host == "taken":
+            raise OSError(98, "Address already in use")
+        self.calls: list[Any] = [(settings.host, settings.port, workers)]
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *given: self.calls.append((name, *given))
+
+
+def turns(config: Config) -> tuple[SimpleNamespace, SimpleNamespace]:
+    """The server and a worker after all that happens to them between start and end."""
+    server, worker = SimpleNamespace(), SimpleNamespace(log=SimpleNamespace())
+    config.on_starting(server)
+    for hook in (config.pre_fork, config.post_fork, config.child_exit):
+        hook(server, worker)
+    config.on_exit(server)
+    return server, worker
+
+
+def test_metrics_are_started_first_and_told_of_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "Exporter", Exporter)
+    server, worker = turns(load(METRICS_PORT="9464", METRICS_HOST="::1", PROXY_WORKERS="3"))
+    assert server.exporter.calls == [
+        ("::1", 9464, 3),
+        ("admit", worker),
+        ("equip", worker),
+        ("dismiss", worker),
+        ("stop",),
+    ]
+
+
+def test_without_a_port_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "Exporter", None)
+    assert turns(load())[0].exporter is None
+
+
+def test_a_reload_goes_on_with_the_same_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gunicorn reads the file again, and calls what it finds there with the server that it is."""
+    monkeypatch.setattr(exporter, "Exporter", Exporter)
+    server, worker = SimpleNamespace(), SimpleNamespace(log=SimpleNamespace())
+    load(METRICS_PORT="9464").on_starting(server)
+    load(METRICS_PORT="9464").pre_fork(server, worker)
+    assert server.exporter.calls[1:] == [("admit", worker)]
+
+
+@pytest.mark.parametrize(("emf", "measured"), [("true", True), ("false", False), ("", False)])
+def test_a_workers_log_writes_documents_for_cloudwatch_when_it_is_told_to(emf: str, measured: bool) -> None:
+    assert turns(load(METRICS_EMF=emf))[1].log.measured is measured
+
+
+def test_a_port_that_cannot_be_had_ends_it_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "Exporter", Exporter)
+    with pytest.raises(SystemExit) as raised:
+        turns(load(METRICS_PORT="9464", METRICS_HOST="taken"))
+    assert str(raised.value.code).splitlines() == [
+        "The proxy is not configured correctly:",
+        "  - METRICS_HOST taken and METRICS_PORT 9464: nothing can listen there: Address already in use.",
+    ]
 
 
 # --- that the limits are really those that are written down: gunicorn caps the setting ---

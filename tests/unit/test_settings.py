@@ -8,6 +8,7 @@ import pytest
 
 from app.cache_settings import CacheSettings
 from app.limit_settings import LimitSettings
+from app.metric_settings import MetricSettings
 from app.policy_settings import PolicySettings
 from app.settings import AuthSettings, Settings, Timeouts, UpstreamSettings
 from app.upstream_url import Base
@@ -41,6 +42,7 @@ def test_the_smallest_environment_gives_the_documented_defaults() -> None:
         ),
         policy=PolicySettings(report=False, locked=False, admin_emails=frozenset(), admin_scopes=ADMIN_SCOPES),
         limits=LimitSettings(burst=Rate(1000, 10), per_address=Rate(600, 60), redis_url=""),
+        metrics=MetricSettings(emf=False, host="127.0.0.1", port=0),
         public_hosts=("registry.hokus.ai", "registry.hokusai.ai", "api.hokus.ai", "auth.hokus.ai"),
         host="127.0.0.1",
         port=8001,
@@ -97,6 +99,9 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
         REDIS_PORT="6380",
         REDIS_AUTH_TOKEN="token",
         REDIS_TLS_ENABLED="true",
+        METRICS_EMF="true",
+        METRICS_HOST="127.0.0.3",
+        METRICS_PORT="9464",
         PUBLIC_HOSTS="mlflow.example.org, Other.example.org",
         API_HOST="::",
         API_PORT="0",
@@ -123,6 +128,7 @@ def test_every_variable_reaches_its_setting(tmp_path: Path) -> None:
         auth=AuthSettings("", "website", 0.5, "/somewhere/keys.json", CacheSettings(1.5, 2.5, 0.0, 7)),
         policy=PolicySettings(True, True, frozenset({"a@example.org"}), frozenset({"owner"})),
         limits=LimitSettings(Rate(5, 1), Rate(6, 60), "rediss://:token@redis.internal:6380"),
+        metrics=MetricSettings(True, "127.0.0.3", 9464),
         public_hosts=("mlflow.example.org", "other.example.org"),
         host="::",
         port=0,

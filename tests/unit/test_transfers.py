@@ -33,6 +33,15 @@ def test_there_is_a_cap_in_all_whoever_asks() -> None:
     slots.take("d")
 
 
+def test_it_says_how_many_are_under_way() -> None:
+    slots = Slots(2, 100)
+    given = [slots.take(key) for key in "aab"]
+    assert slots.under_way() == 3
+    for back in given:
+        back()
+    assert slots.under_way() == 0
+
+
 def test_a_refusal_takes_nothing() -> None:
     slots = Slots(1, 2)
     back = slots.take("a")
