@@ -7,6 +7,8 @@ line is true for aborted streams too. Field names and types are stable: CloudWat
 import logging
 import os
 import traceback
+from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import monotonic, time
@@ -171,7 +173,17 @@ class Out(logging.StreamHandler[TextIO]):
 
 
 class AccessLog(Logger):
-    """gunicorn's logger, writing our line instead of its own."""
+    """gunicorn's logger, writing our line instead of its own.
+
+    A worker that has a loop gives its `run_callback` as `later`: then lines are written when it would wait next, since
+    by now the client has its answer and may have sent its next request.
+    """
+
+    later: Callable[[Callable[[], None]], object] | None = None
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__(cfg)
+        self._waiting: deque[Finished] = deque()
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
         """Write the line of a finished request."""
@@ -182,9 +194,17 @@ class AccessLog(Logger):
     def line(self, scope: RequestScope, status: int, bytes_out: int) -> None:
         """Write a line: WARNING for an answer of 500 and above, INFO otherwise."""
         level = logging.WARNING if status >= 500 else logging.INFO
-        log = self.access_log
-        # Not log.log(): that walks the stack for a caller's name which no line of ours holds.
-        log.handle(Finished(log.name, level, record(scope, status, bytes_out)))
+        self._waiting.append(Finished(self.access_log.name, level, record(scope, status, bytes_out)))
+        if self.later is None:
+            self.write_waiting()
+        elif len(self._waiting) == 1:
+            self.later(self.write_waiting)
+
+    def write_waiting(self) -> None:
+        """Write the lines that were put off, in their order."""
+        while self._waiting:
+            # Not log.log(): that walks the stack for a caller's name which no line of ours holds.
+            self.access_log.handle(self._waiting.popleft())
 
 
 def logging_config(debug: bool) -> dict[str, Any]:
