@@ -189,7 +189,7 @@ class AccessLog(Logger):
         """Write the line of a finished request."""
         scope = environ.get(KEY)
         if scope is not None:
-            self.line(scope, int(resp.status.split(None, 1)[0]) if resp.status else 0, resp.sent)
+            self.line(scope, int(resp.status.split(None, 1)[0]) if resp.status else 0, resp.sent + scope.spliced)
 
     def line(self, scope: RequestScope, status: int, bytes_out: int) -> None:
         """Write a line: WARNING for an answer of 500 and above, INFO otherwise."""
