@@ -77,6 +77,8 @@ def _ms(seconds: float | None) -> float:
     return int(seconds * 10_000 + 0.5) / 10 if seconds else 0.0
 
 
+MOST_WAITING = 16  # lines: a worker that always finds something to read would put them off for good
+
 BLANK = vars(logging.LogRecord("", 0, "", 0, "", (), None))
 
 
@@ -195,7 +197,7 @@ class AccessLog(Logger):
         """Write a line: WARNING for an answer of 500 and above, INFO otherwise."""
         level = logging.WARNING if status >= 500 else logging.INFO
         self._waiting.append(Finished(self.access_log.name, level, record(scope, status, bytes_out)))
-        if self.later is None:
+        if self.later is None or len(self._waiting) >= MOST_WAITING:
             self.write_waiting()
         elif len(self._waiting) == 1:
             self.later(self.write_waiting)

@@ -15,7 +15,7 @@ import pytest
 from gunicorn.config import Config
 
 from app import VERSION, access_log
-from app.access_log import AccessLog, Line, logging_config, outcome, record
+from app.access_log import MOST_WAITING, AccessLog, Line, logging_config, outcome, record
 from app.scope import KEY, RequestScope
 from tests.unit import samples
 
@@ -239,6 +239,13 @@ def test_lines_are_put_off_until_there_is_time_and_keep_their_order(logger: Acce
     logger.access(SimpleNamespace(status="200 OK", sent=4), None, {KEY: finished()}, None)
     put_off[1]()
     assert [found.msg["bytes_out"] for found in lines.records] == [1, 2, 3, 4]  # type: ignore[index]  # a dict here
+
+
+def test_a_worker_that_never_waits_writes_them_all_the_same(logger: AccessLog, lines: Lines) -> None:
+    logger.later = lambda _: None
+    for _ in range(3 * MOST_WAITING):
+        logger.access(SimpleNamespace(status="200 OK", sent=1), None, {KEY: finished()}, None)
+    assert len(lines.records) == 3 * MOST_WAITING
 
 
 def test_what_was_put_off_is_written_when_the_worker_ends(logger: AccessLog, lines: Lines) -> None:
