@@ -15,7 +15,7 @@ from urllib3 import HTTPResponse
 from app.answer_head import END, MOST_BYTES, BadHead, Head, parse_head
 from app.chunks import BadChunk, Chunks
 from app.headers import Pair
-from app.sockets import poll_for_input, wait
+from app.sockets import acknowledge, poll_for_input, wait
 from app.splicing import Pipe, pipe_between
 from app.watch import PATIENCE_SECONDS, await_answer
 
@@ -101,6 +101,8 @@ class Incoming:
         self._left = self.head.length
         self._whole = self._left == 0
         self._chunks = Chunks() if self.head.chunked else None
+        if not (self._whole or self._buffer):
+            acknowledge(self._sock)
         return self
 
     def _receive(self, most: int, deadline: float) -> bytes:
