@@ -8,7 +8,7 @@ DEV := $(PYTHON) -m scripts.dev
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run register key env test test-faults test-s3 bench lint types format lock secrets sure clean
+.PHONY: help run register key env infra-env test test-faults test-s3 infra infra-apply-test routing container-test bench lint types format lock secrets sure clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,22 @@ test-s3: env ## run the tests of an MLflow that keeps its artifacts in S3 (moto 
 	@.venv-s3/bin/python -m pip install -q --disable-pip-version-check -r requirements-s3.txt
 	@$(VENV_PYTHON) -m pytest -m s3
 
+infra-env: env ## make the environments for AWS's tools and for checkov
+	@test -x .venv-infra/bin/moto_server || $(PYTHON) -m venv .venv-infra
+	@.venv-infra/bin/python -m pip install -q --disable-pip-version-check -r requirements-infra.txt
+	@test -x .venv-checkov/bin/checkov || $(PYTHON) -m venv .venv-checkov
+	@.venv-checkov/bin/python -m pip install -q --disable-pip-version-check -r requirements-checkov.txt
+
+infra: infra-env ## check all of infrastructure/ and scripts/ for AWS, without an account
+	@$(VENV_PYTHON) -m scripts.alb.checks
+	@$(VENV_PYTHON) -m pytest tests/infra
+
+infra-apply-test: infra-env ## apply all of infrastructure/ to moto, and read the rules back (about 2 minutes)
+	@$(VENV_PYTHON) -m pytest -m moto tests/infra
+
+routing: env ## write docs/routing.md anew from the load balancer's rules
+	@$(VENV_PYTHON) -m scripts.alb.page --write
+
 lint: env ## check style and form
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
@@ -66,5 +82,5 @@ secrets: ## search the repository for keys and passwords
 sure: lint types secrets test ## all of lint, types, secrets, test
 
 clean: ## remove the environments and caches; .local, with your experiments, stays
-	rm -rf .venv .venv-mlflow .venv-bench .venv-s3 .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
+	rm -rf .venv .venv-mlflow .venv-bench .venv-s3 .venv-infra .venv-checkov .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* htmlcov
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

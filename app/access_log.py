@@ -7,12 +7,13 @@ line is true for aborted streams too. Field names and types are stable: CloudWat
 import logging
 import os
 import traceback
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from time import monotonic, time
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 import orjson
 from gunicorn.glogging import Logger
@@ -21,6 +22,7 @@ from pythonjsonlogger.json import JsonFormatter
 from app import VERSION
 from app.emf import document
 from app.metrics import Sheet
+from app.out import Out
 from app.resource import resource_of
 from app.scope import KEY, RequestScope
 
@@ -77,6 +79,8 @@ def _ms(seconds: float | None) -> float:
     # Not round(): to cut decimals it writes the number as text and reads it again.
     return int(seconds * 10_000 + 0.5) / 10 if seconds else 0.0
 
+
+MOST_WAITING = 16  # lines: a worker that always finds something to read would put them off for good
 
 BLANK = vars(logging.LogRecord("", 0, "", 0, "", (), None))
 
@@ -169,53 +173,51 @@ def where(kind: type[BaseException] | None, _: BaseException | None, trace: Trac
     return f"{kind.__name__ if kind else 'None'} at " + " < ".join(frames)
 
 
-class Out(logging.StreamHandler[TextIO]):
-    """Writes each line at once and whole: one write, so that lines of several workers do not mix.
-
-    It takes no lock: greenlets do not switch amid a write to stdout, which gevent leaves as it is.
-    """
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Write a record's line unless a filter drops it; whether it was written."""
-        passed = self.filter(record)
-        if passed:
-            self.emit(record)
-        return passed
-
-    def flush(self) -> None:
-        """Hand over what the stream still holds: a worker that is killed loses nothing."""
-        self.stream.flush()
-
-
 def no_transfers() -> int:
     """How many transfers there are where nothing is transferred."""
     return 0
 
 
 class AccessLog(Logger):
-    """gunicorn's logger, writing our line instead of its own. Each worker tells its own what else a request is for."""
+    """gunicorn's logger, writing our line instead of its own. Each worker tells its own what else a request is for.
+
+    A worker that has a loop gives its `run_callback` as `later`: then lines are written when it would wait next, since
+    by now the client has its answer and may have sent its next request.
+    """
 
     measured = False  # the line is a document for CloudWatch too
     sheet: Sheet | None = None  # where each request is counted for Prometheus
     transfers: Callable[[], int] = staticmethod(no_transfers)  # how many artifact transfers are under way here
+    later: Callable[[Callable[[], None]], object] | None = None
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__(cfg)
+        self._waiting: deque[Finished] = deque()
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
         """Write the line of a finished request."""
         scope = environ.get(KEY)
         if scope is not None:
-            self.line(scope, int(resp.status.split(None, 1)[0]) if resp.status else 0, resp.sent)
+            self.line(scope, int(resp.status.split(None, 1)[0]) if resp.status else 0, resp.sent + scope.spliced)
 
     def line(self, scope: RequestScope, status: int, bytes_out: int) -> None:
         """Write a line: WARNING for an answer of 500 and above, INFO otherwise."""
         level = logging.WARNING if status >= 500 else logging.INFO
-        fields, log = record(scope, status, bytes_out), self.access_log
+        fields, name = record(scope, status, bytes_out), self.access_log.name
         if self.sheet is not None:
             self.sheet.count(fields)
-        # Not log.log(): that walks the stack for a caller's name which no line of ours holds.
-        if self.measured:
-            log.handle(Measured(log.name, level, fields, self.transfers()))
-        else:
-            log.handle(Finished(log.name, level, fields))
+        found = Measured(name, level, fields, self.transfers()) if self.measured else Finished(name, level, fields)
+        self._waiting.append(found)
+        if self.later is None or len(self._waiting) >= MOST_WAITING:
+            self.write_waiting()
+        elif len(self._waiting) == 1:
+            self.later(self.write_waiting)
+
+    def write_waiting(self) -> None:
+        """Write the lines that were put off, in their order."""
+        while self._waiting:
+            # Not log.log(): that walks the stack for a caller's name which no line of ours holds.
+            self.access_log.handle(self._waiting.popleft())
 
 
 def logging_config(debug: bool) -> dict[str, Any]:

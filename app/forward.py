@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import lru_cache
 
 from flask import Response, request
 
@@ -105,7 +106,13 @@ class Forwarder:
 
 def client_headers(environ: dict[str, str]) -> list[Pair]:
     """The client's headers as pairs. gunicorn has joined repeated ones with a comma (RFC 9110 section 5.3)."""
-    pairs = [(key[5:].replace("_", "-").title(), value) for key, value in environ.items() if key.startswith("HTTP_")]
+    pairs = [(header_name(key), value) for key, value in environ.items() if key.startswith("HTTP_")]
     if environ.get("CONTENT_TYPE"):
         pairs.append(("Content-Type", environ["CONTENT_TYPE"]))
     return pairs
+
+
+@lru_cache(maxsize=256)  # bounded, since clients make names up
+def header_name(key: str) -> str:
+    """`HTTP_USER_AGENT` -> `User-Agent`."""
+    return key[5:].replace("_", "-").title()

@@ -5,6 +5,7 @@ from a forbidden one has smuggled identities before (CVE-2025-64484).
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 Pair = tuple[str, str]
 
@@ -75,6 +76,12 @@ UPSTREAM_ONLY_PREFIXES = (
 )
 
 
+# What neither way depends on the request, in one set each.
+NEVER_UP = HOP_BY_HOP | CLIENT_ONLY
+NEVER_DOWN = HOP_BY_HOP | UPSTREAM_ONLY
+
+
+@lru_cache(maxsize=256)  # bounded, since clients make names up
 def fold(name: str) -> str:
     """The form in which names are compared."""
     return name.lower().replace("_", "-")
@@ -92,25 +99,22 @@ def to_upstream(pairs: list[Pair], own: Iterable[Pair], keep_credentials: bool =
     What `Connection` lists is removed before our own headers are added, so a client cannot have those removed
     (CVE-2025-48865).
     """
-    dropped = HOP_BY_HOP | CLIENT_ONLY | nominated(pairs)
+    own = list(own)
+    dropped = nominated(pairs) | {fold(name) for name, _ in own}
     if not keep_credentials:
         dropped |= CREDENTIALS
-    own = list(own)
-    dropped |= {fold(name) for name, _ in own}
-    kept = [(name, value) for name, value in pairs if _may_go_up(fold(name), dropped)]
-    return kept + own
+    return [pair for pair in pairs if _may_go_up(fold(pair[0]), dropped)] + own
 
 
 def _may_go_up(name: str, dropped: frozenset[str]) -> bool:
-    return name not in dropped and not name.startswith(CLIENT_ONLY_PREFIXES)
+    return name not in NEVER_UP and name not in dropped and not name.startswith(CLIENT_ONLY_PREFIXES)
 
 
 def to_client(pairs: list[Pair], own: Iterable[Pair]) -> list[Pair]:
     """Give the headers for the client: MLflow's end-to-end headers as they came, repeated ones too, then `own`."""
-    dropped = HOP_BY_HOP | UPSTREAM_ONLY | nominated(pairs)
-    kept = [(name, value) for name, value in pairs if _may_go_down(fold(name), dropped)]
-    return kept + list(own)
+    dropped = nominated(pairs)
+    return [pair for pair in pairs if _may_go_down(fold(pair[0]), dropped)] + list(own)
 
 
 def _may_go_down(name: str, dropped: frozenset[str]) -> bool:
-    return name not in dropped and not name.startswith(UPSTREAM_ONLY_PREFIXES)
+    return name not in NEVER_DOWN and name not in dropped and not name.startswith(UPSTREAM_ONLY_PREFIXES)

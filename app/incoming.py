@@ -15,11 +15,13 @@ from urllib3 import HTTPResponse
 from app.answer_head import END, MOST_BYTES, BadHead, Head, parse_head
 from app.chunks import BadChunk, Chunks
 from app.headers import Pair
-from app.sockets import poll_for_input
+from app.sockets import acknowledge, poll_for_input, wait
+from app.splicing import Pipe, pipe_between
 from app.watch import PATIENCE_SECONDS, await_answer
 
 INTERIM = b"HTTP/1.1 100 "
 HEAD_BLOCK = 64 * 1024
+LARGE = 1024 * 1024  # what is left of a body that is worth a pipe, in bytes
 
 
 class BrokenOff(OSError):
@@ -99,6 +101,8 @@ class Incoming:
         self._left = self.head.length
         self._whole = self._left == 0
         self._chunks = Chunks() if self.head.chunked else None
+        if not (self._whole or self._buffer):
+            acknowledge(self._sock)
         return self
 
     def _receive(self, most: int, deadline: float) -> bytes:
@@ -157,6 +161,28 @@ class Incoming:
         if chunks.ended:
             self._whole, self._buffer = True, chunks.surplus + self._buffer
         return block
+
+    def pipe_to(self, sink: Any) -> Pipe | None:
+        """A pipe for what is left of the body; None when it is not worth it, or cannot be."""
+        large = self._left is not None and self._left >= LARGE and not self._buffer
+        return pipe_between(self._sock, sink) if large else None
+
+    def move(self, pipe: Pipe, most: int) -> int:
+        """Move up to `most` bytes of a body of known length into a pipe; how many. Raises as `read1` does."""
+        deadline = monotonic() + self._read_timeout
+        left = self._left or 0
+        while True:
+            try:
+                moved = pipe.take(self._sock, min(most, left))
+                break
+            except BlockingIOError:
+                if not wait([self._sock], [], PATIENCE_SECONDS)[0]:
+                    await_answer(self._sock, self._client, deadline - monotonic())
+        if not moved:
+            raise BrokenOff("shorter than its length")
+        self._left = left - moved
+        self._whole = self._left == 0
+        return moved
 
     def _take(self, most: int) -> bytes:
         if self._buffer:

@@ -2,6 +2,8 @@
 
 import errno
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,6 +17,7 @@ from app.headers import Pair, to_client
 from app.resource import MOST_BYTES, rule_of
 from app.scope import RequestScope
 from app.sockets import reset_on_close
+from app.splicing import SIZE, Pipe
 from app.turns import Turns
 from app.upstream_url import Base
 
@@ -118,6 +121,7 @@ class Blocks:
         self._begun = False
         self._turns = Turns()
         self._socket: Any = environ.get("gunicorn.socket")
+        self._pipe: Pipe | None = None
 
     def __iter__(self) -> "Blocks":
         return self
@@ -127,22 +131,47 @@ class Blocks:
             self._begun = True
             if not getattr(self._raw, "is_here", False):
                 return b""  # gunicorn writes the head with the first block: it must not wait for a body's
-        try:
+        if self._pipe is not None and self._raw.length_remaining:
+            return self._spliced(self._pipe)
+        with self._reading():
             block: bytes = self._raw.read1(BLOCK, decode_content=False)
-        except ClientGone as error:
-            self._scope.outcome, self._scope.error_kind = error.outcome, error.kind
-            raise self._reset() from error
-        except (HTTPError, OSError) as error:
-            self._scope.outcome, self._scope.error_kind = "upstream_aborted", type(error).__name__
-            raise self._reset() from error
         if self._scope.first_byte is None:
             self._scope.first_byte = time.monotonic()
+            self._pipe = self._pipe_to_client()
         if not block:
             raise StopIteration
         if self._keeps:
             self._keep(block)
         self._turns.moved(len(block))
         return block
+
+    def _spliced(self, pipe: Pipe) -> bytes:
+        """Have the kernel move the next bytes; nothing of them is left for gunicorn to send."""
+        with self._reading():
+            moved = self._raw.move(pipe, SIZE)
+        pipe.give(self._socket, moved, self._socket.gettimeout())
+        self._scope.spliced += moved
+        self._turns.moved(moved)
+        return b""
+
+    def _pipe_to_client(self) -> Pipe | None:
+        """For what is left of a large body, once gunicorn has sent its head and first block."""
+        pipe_to = getattr(self._raw, "pipe_to", None)
+        pipe: Pipe | None = pipe_to(self._socket) if pipe_to else None
+        if pipe is not None:
+            self._scope.at_end.append(pipe.close)
+        return pipe
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except ClientGone as error:
+            self._scope.outcome, self._scope.error_kind = error.outcome, error.kind
+            raise self._reset() from error
+        except (HTTPError, OSError) as error:
+            self._scope.outcome, self._scope.error_kind = "upstream_aborted", type(error).__name__
+            raise self._reset() from error
 
     def _keep(self, block: bytes) -> None:
         self._scope.kept_answer += block

@@ -80,6 +80,7 @@ class RequestScope:
 
     first_byte: float | None = None
     bytes_in: int = 0
+    spliced: int = 0  # bytes of the answer's body that the kernel moved past gunicorn
     kept_body: bytes | bytearray = b""  # a small request body, where the access line's resource is in it
     kept_answer: bytes | bytearray = b""  # and of MLflow's answer
     headers: list[tuple[str, str]] = field(default_factory=list)  # for the answer, whoever gives it

@@ -11,6 +11,8 @@
 What they do well is theirs: names, connecting, TLS with its certificates, and the pool.
 """
 
+import contextlib
+import random
 import socket
 import ssl
 from collections.abc import Callable
@@ -22,7 +24,15 @@ from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError, SSLError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    MaxRetryError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from app.answer_head import BadHead
 from app.incoming import Incoming
@@ -54,6 +64,23 @@ class ExactConnection(HTTPConnection):
         super().connect()
         self.idle_since = monotonic()
         self._has_input = poll_for_input(self.sock)
+
+    def _new_conn(self) -> socket.socket:
+        """A socket that is connected to any of the addresses that the name has, tried in a random order.
+
+        The resolver sorts them (RFC 6724 section 6): every worker would speak to the same one of several MLflow tasks.
+        """
+        name = self._dns_host
+        addresses = addresses_of(name, self.port)
+        try:
+            for address in addresses[:-1]:
+                self._dns_host = address
+                with contextlib.suppress(ConnectTimeoutError, NewConnectionError):
+                    return super()._new_conn()
+            self._dns_host = addresses[-1] if addresses else name
+            return super()._new_conn()
+        finally:
+            self._dns_host = name
 
     @property
     def is_connected(self) -> bool:
@@ -114,6 +141,17 @@ class ExactTLSConnection(ExactConnection, HTTPSConnection):
         except OSError:
             return False
         return False
+
+
+def addresses_of(name: str, port: int) -> list[str]:
+    """The addresses of a name, shuffled; none when it has none, which connecting to it will tell."""
+    try:
+        found = socket.getaddrinfo(name.strip("[]"), port, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    addresses = list({str(where[0]) for *_, where in found})
+    random.shuffle(addresses)
+    return addresses
 
 
 class _Exchanging(HTTPConnectionPool):

@@ -7,11 +7,14 @@ import gc
 import socket
 from typing import Any
 
+import gevent
 from gunicorn.http import errors as parse
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.drain import finish
 from app.errors import BadRequest, OwnFault, ProxyError, render
+from app.plain_head import PlainFirst
 from app.scope import RequestScope, new_request_id
 from app.sockets import reset_on_close
 
@@ -63,7 +66,13 @@ class ProxyWorker(GeventWorker):
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
-        super().run()
+        RequestParser.mesg_class = PlainFirst
+        self.log.later = gevent.get_hub().loop.run_callback
+        try:
+            super().run()
+        finally:
+            self.log.later = None
+            self.log.write_waiting()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answer a request that never reached the app, and close. gunicorn would answer with an HTML page."""

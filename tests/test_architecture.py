@@ -38,7 +38,9 @@ LEAVES = {
     "sessions",
     "answer",
     "sockets",
+    "splicing",
     "turns",
+    "out",
     "outbound",
     "memo",
     "chunks",
@@ -58,7 +60,7 @@ MAY_KNOW = {
     "sending": {"incoming"},  # whether the answer has begun, which ends the sending
     "incoming": {"answer_head", "watch"},  # how a head is read, and how it is waited for
     "drain": {"inbound"},  # how a body is read below wsgi.input
-    "worker": {"drain"},
+    "worker": {"drain", "plain_head"},  # what is left of a request, and how its head is read
     "exporter": {"exposition"},  # loaded in its own process alone
     "probes": {"upstream"},  # health asks through the same session as the traffic
     "cli": {"local_keys"},
@@ -149,7 +151,7 @@ def test_only_these_modules_speak_http(name: str) -> None:
 
 def test_the_headers_and_the_translation_know_neither_flask_nor_any_other_package() -> None:
     assert {name: packages(name) for name in ("headers", "translate")} == {
-        "headers": {"collections.abc.Iterable"},
+        "headers": {"collections.abc.Iterable", "functools.lru_cache"},
         "translate": set(),
     }
 

@@ -50,8 +50,12 @@ class Script:
 
     def __init__(self, *steps: bytes | Exception) -> None:
         self._steps = list(steps)
+        self.options: list[tuple[int, ...]] = []
 
     def settimeout(self, seconds: float) -> None: ...
+
+    def setsockopt(self, *option: int) -> None:
+        self.options.append(option)
 
     def recv(self, size: int) -> bytes:
         step = self._steps.pop(0) if self._steps else b""

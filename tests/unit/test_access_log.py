@@ -7,6 +7,7 @@ import logging
 import logging.config
 import os
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from gunicorn.config import Config
 
 from app import VERSION, access_log
-from app.access_log import AccessLog, Line, logging_config, outcome, record
+from app.access_log import MOST_WAITING, AccessLog, Line, logging_config, outcome, record
 from app.scope import KEY, RequestScope
 from tests.unit import samples
 
@@ -225,6 +226,33 @@ def test_a_finished_request_writes_its_line(logger: AccessLog, lines: Lines, sta
 def test_an_answer_that_never_began_has_no_status(logger: AccessLog, lines: Lines) -> None:
     logger.access(SimpleNamespace(status=None, sent=0), None, {KEY: finished()}, None)
     assert [found.msg["status"] for found in lines.records] == [0]  # type: ignore[index]  # a dict here
+
+
+def test_lines_are_put_off_until_there_is_time_and_keep_their_order(logger: AccessLog, lines: Lines) -> None:
+    put_off: list[Callable[[], None]] = []
+    logger.later = put_off.append
+    for sent in (1, 2, 3):
+        logger.access(SimpleNamespace(status="200 OK", sent=sent), None, {KEY: finished()}, None)
+    assert lines.records == []
+    assert len(put_off) == 1, "once is enough"
+    put_off[0]()
+    logger.access(SimpleNamespace(status="200 OK", sent=4), None, {KEY: finished()}, None)
+    put_off[1]()
+    assert [found.msg["bytes_out"] for found in lines.records] == [1, 2, 3, 4]  # type: ignore[index]  # a dict here
+
+
+def test_a_worker_that_never_waits_writes_them_all_the_same(logger: AccessLog, lines: Lines) -> None:
+    logger.later = lambda _: None
+    for _ in range(3 * MOST_WAITING):
+        logger.access(SimpleNamespace(status="200 OK", sent=1), None, {KEY: finished()}, None)
+    assert len(lines.records) == 3 * MOST_WAITING
+
+
+def test_what_was_put_off_is_written_when_the_worker_ends(logger: AccessLog, lines: Lines) -> None:
+    logger.later = lambda _: None
+    logger.access(SimpleNamespace(status="200 OK", sent=1), None, {KEY: finished()}, None)
+    logger.write_waiting()
+    assert len(lines.records) == 1
 
 
 def test_a_request_without_a_scope_writes_nothing(logger: AccessLog, lines: Lines) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from typing import Any
 
@@ -11,7 +12,7 @@ from app import watch
 from app.answer_head import MOST_BYTES, BadHead
 from app.errors import ClientGone
 from app.incoming import BrokenOff
-from tests.unit.answering import CONTINUE, OK, OTHER, Ends, both_ends, cut, scripted, secured, whole
+from tests.unit.answering import CHUNKED, CONTINUE, OK, OTHER, Ends, both_ends, cut, scripted, secured, whole
 
 ends = pytest.fixture(both_ends)
 
@@ -233,3 +234,21 @@ def test_over_tls_an_end_without_its_sign_is_one(ends: Ends, error: OSError) -> 
     assert answer.read_head("GET").read1(9) == b"some"
     with pytest.raises(OSError):
         answer.read1(9)
+
+
+# --- an upstream with Nagle's algorithm on keeps the body back until the head is acknowledged ---
+
+
+@pytest.mark.parametrize(
+    ("steps", "acknowledged"),
+    [
+        ((OK + b"Content-Length: 2\r\n\r\n", b"ok"), True),
+        ((OK + CHUNKED, b"0\r\n\r\n"), True),
+        ((OK + b"Content-Length: 2\r\n\r\nok",), False),
+        ((OK + b"Content-Length: 0\r\n\r\n",), False),
+    ],
+    ids=["body to come", "chunks to come", "all here", "no body"],
+)
+def test_a_head_that_came_alone_is_acknowledged_at_once(steps: tuple[bytes, ...], acknowledged: bool) -> None:
+    sock: Any = scripted(*steps)._sock
+    assert ((socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1) in sock.options) is acknowledged

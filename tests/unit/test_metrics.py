@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from gunicorn.config import Config
 
 from app import metrics
 from app.access_log import AccessLog, record
@@ -280,7 +281,8 @@ def test_a_place_is_one_workers_and_there_are_enough_to_reload(board: Board) -> 
 
 
 def test_a_log_with_a_sheet_counts_each_line_that_it_writes(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = object.__new__(AccessLog)  # gunicorn's own beginning would replace the handlers of this process
+    monkeypatch.setattr(AccessLog, "setup", lambda *_: None)  # it would replace the handlers of this process
+    log = AccessLog(Config())
     written: list[Any] = []
 
     class Access:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.sockets import wait
+from app.sockets import acknowledge, wait
 
 
 @pytest.fixture
@@ -35,12 +35,31 @@ def test_an_end_is_input(pair: tuple[socket.socket, socket.socket]) -> None:
     assert wait([ours], [], 5.0) == ([ours], [])
 
 
+def test_what_has_come_is_acknowledged_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours:
+        theirs, _ = server.accept()
+        with theirs:
+            for _ in range(20):  # the kernel takes them for two who answer each other, and holds acknowledgements back
+                ours.sendall(b"?")
+                theirs.sendall(theirs.recv(1))
+                ours.recv(1)
+            quick = (socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+            ours.sendall(b"?")
+            assert ours.getsockopt(*quick) == 0
+            acknowledge(ours)
+            assert ours.getsockopt(*quick) == 1
+
+
+def test_what_is_no_tcp_needs_no_acknowledging(pair: tuple[socket.socket, socket.socket]) -> None:
+    acknowledge(pair[0])
+
+
 BEYOND = """
 from gevent import monkey
 {patch}
 import fcntl, resource, socket
 resource.setrlimit(resource.RLIMIT_NOFILE, (2048, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-from app.sockets import wait
+from app.sockets import acknowledge, wait
 ours, theirs = socket.socketpair()
 high = socket.socket(fileno=fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD, 1500))
 assert wait([high], [], 0.01) == ([], [])

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from urllib3.connection import HTTPSConnection
@@ -90,6 +91,58 @@ def test_a_connection_that_idled_longer_than_uvicorn_keeps_it_is_made_anew(
         assert first.recv(1) == b"", "the old one is closed"
     for sock in (first, *others):
         sock.close()
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Let `mlflow.test` have these addresses, always in this order, as a resolver that sorts them gives them."""
+    real = socket.getaddrinfo
+
+    def found(host: str, port: int, *rest: int, **named: int) -> list[Any]:
+        hosts = addresses if host == "mlflow.test" else [host]
+        return [entry for address in hosts for entry in real(address, port, *rest, **named)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+
+
+def test_the_tasks_behind_one_name_all_get_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port = one.getsockname()[1]
+        with socket.create_server(("127.0.0.2", port)) as other:
+            resolving(monkeypatch, "127.0.0.1", "127.0.0.2")
+            reached = set()
+            for _ in range(60):  # one chance in 2**59 that a fair choice leaves one of them out
+                connection = ExactConnection("mlflow.test", port)
+                connection.open(2.5, Manner("/", 7.0))
+                assert connection.sock is not None
+                reached.add(connection.sock.getpeername()[0])
+                connection.close()
+                for server in (one, other):
+                    server.settimeout(0.0)
+                    for sock in accepted(server):
+                        sock.close()
+    assert reached == {"127.0.0.1", "127.0.0.2"}
+
+
+def test_a_task_that_is_gone_costs_nothing_but_a_try(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolving(monkeypatch, "127.0.0.3", "127.0.0.1", "127.0.0.4")
+    for _ in range(10):
+        connection = ExactConnection("mlflow.test", listener.getsockname()[1])
+        connection.open(2.5, Manner("/", 7.0))
+        assert connection.sock is not None and connection.sock.getpeername()[0] == "127.0.0.1"
+        assert connection.host == "mlflow.test", "TLS asks for the name"
+        connection.close()
+        for sock in accepted(listener):
+            sock.close()
+
+
+def test_when_no_address_answers_the_last_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    resolving(monkeypatch, "127.0.0.1", "127.0.0.2")
+    connection = ExactConnection("mlflow.test", port)
+    with pytest.raises(NewConnectionError):
+        connection.open(2.5, Manner("/", 7.0))
+    assert connection.host == "mlflow.test"
 
 
 def test_a_connection_on_which_something_came_unasked_is_not_used_again(
