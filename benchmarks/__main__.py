@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from benchmarks import (
+    capacity_page,
     machine,
     measure_fairness,
     measure_memory,
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> int:
         write(results, results_in, chart=not chosen.only)
         if whole and results_in == RESULTS:
             report.update_page(PAGE, results)
+            capacity_page.renew(results)
     except Trouble as trouble:
         complain(str(trouble))
         return 1

@@ -18,7 +18,8 @@ PATTERNS = {
     "registry host with an account number": re.compile(r"\b[0-9]{12}\.dkr\.ecr\."),
     "token": re.compile(r"\b(ghp|gho|github_pat|xox[bap]|sk-ant|sk-proj)[_-][A-Za-z0-9_-]{16,}"),
 }
-ADDRESS = re.compile(r"(?<![\w.-])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w.-])")
+# What stands behind == is the version of a package that is pinned.
+ADDRESS = re.compile(r"(?<![\w.-])(?<!==)(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![\w.-])")
 # RFC 5737: written for documentation, they lead nowhere.
 EXAMPLES = [ipaddress.ip_network(n) for n in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")]
 
