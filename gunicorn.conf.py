@@ -68,7 +68,7 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def post_fork(server: Any, worker: Any) -> None:
     """In the worker: tell its access log what else to do for each request."""
-    worker.log.measured = settings.metrics.emf
+    worker.log.measured = settings.metrics.service if settings.metrics.emf else ""
     if server.exporter is not None:
         server.exporter.equip(worker)
 

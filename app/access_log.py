@@ -185,7 +185,7 @@ class AccessLog(Logger):
     by now the client has its answer and may have sent its next request.
     """
 
-    measured = False  # the line is a document for CloudWatch too
+    measured = ""  # the service that the line, a document for CloudWatch too, is about; empty when it is none
     sheet: Sheet | None = None  # where each request is counted for Prometheus
     transfers: Callable[[], int] = staticmethod(no_transfers)  # how many artifact transfers are under way here
     later: Callable[[Callable[[], None]], object] | None = None
@@ -206,8 +206,11 @@ class AccessLog(Logger):
         fields, name = record(scope, status, bytes_out), self.access_log.name
         if self.sheet is not None:
             self.sheet.count(fields)
-        found = Measured(name, level, fields, self.transfers()) if self.measured else Finished(name, level, fields)
-        self._waiting.append(found)
+        if self.measured:
+            measured = {**fields, "service": self.measured}
+            self._waiting.append(Measured(name, level, measured, self.transfers()))
+        else:
+            self._waiting.append(Finished(name, level, fields))
         if self.later is None or len(self._waiting) >= MOST_WAITING:
             self.write_waiting()
         elif len(self._waiting) == 1:

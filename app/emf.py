@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 NAMESPACE = "Hokusai/MLflowProxy"
-SERVICE = "mlflow-proxy"
+SERVICE = "mlflow-proxy"  # unless METRICS_SERVICE says otherwise
 # Every name is a metric of its own in CloudWatch for the service, and one more for each family that has requests.
 METRICS: Mapping[str, str] = {
     "Requests": "Count",
@@ -59,7 +59,7 @@ OF_TRAFFIC, OF_HEALTH = directives(DIMENSIONS), directives(DIMENSIONS_OF_HEALTH)
 
 
 def document(text: str, line: Mapping[str, Any], created: float, transfers: int) -> str:
-    """A request's line, which is `text` in JSON, with its figures beside its fields.
+    """A request's line, which is `text` in JSON, with its figures beside its fields, of which `service` is one.
 
     `created` is the line's time in seconds of the wall clock, `transfers` how many this worker has under way. Put
     together as text: what never changes is not written anew for each line.
@@ -83,7 +83,7 @@ def document(text: str, line: Mapping[str, Any], created: float, transfers: int)
 
 @lru_cache(maxsize=64)
 def counts(outcome: str, server_error: bool) -> str:
-    """The members of a document that are 0 or 1, and its first dimension, in JSON. Given by how a request ended."""
+    """The members of a document that are 0 or 1, in JSON. Given by how a request ended."""
     told = {
         "Requests": True,
         "Failures": server_error or outcome in FAILURES,
@@ -93,8 +93,7 @@ def counts(outcome: str, server_error: bool) -> str:
         "AuthDenied": outcome == "auth_denied",
         "RateLimited": outcome == "rate_limited",
     }
-    members = {"service": SERVICE, **{name: int(value) for name, value in told.items()}}
-    return json.dumps(members, separators=(",", ":"))[1:-1]
+    return json.dumps({name: int(value) for name, value in told.items()}, separators=(",", ":"))[1:-1]
 
 
 def own_ms(line: Mapping[str, Any]) -> float:

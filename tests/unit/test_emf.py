@@ -49,7 +49,8 @@ def fields(status: int = 200, **changed: Any) -> dict[str, str | int | float]:
 
 
 def measured(status: int = 200, transfers: int = 0, **changed: Any) -> Measured:
-    return Measured("gunicorn.access", logging.INFO, fields(status, **changed), transfers)
+    told = {**fields(status, **changed), "service": SERVICE}
+    return Measured("gunicorn.access", logging.INFO, told, transfers)
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -199,6 +200,7 @@ LINE = {
     **{"family": "x", "outcome": "ok", "status": 200, "duration_ms": 1.0, "upstream_ms": 0.5, "auth_ms": 0.1},
     **{"bytes_in": 1, "bytes_out": 2},
 }
+LINE["service"] = SERVICE
 SOUND = document(json.dumps(LINE), LINE, NOW, 0)
 
 

@@ -165,9 +165,9 @@ def test_a_reload_goes_on_with_the_same_metrics(monkeypatch: pytest.MonkeyPatch)
     assert server.exporter.calls[1:] == [("admit", worker)]
 
 
-@pytest.mark.parametrize(("emf", "measured"), [("true", True), ("false", False), ("", False)])
-def test_a_workers_log_writes_documents_for_cloudwatch_when_it_is_told_to(emf: str, measured: bool) -> None:
-    assert turns(load(METRICS_EMF=emf))[1].log.measured is measured
+@pytest.mark.parametrize(("emf", "measured"), [("true", "of-staging"), ("false", ""), ("", "")])
+def test_a_workers_log_writes_documents_for_cloudwatch_when_it_is_told_to(emf: str, measured: str) -> None:
+    assert turns(load(METRICS_EMF=emf, METRICS_SERVICE="of-staging"))[1].log.measured == measured
 
 
 def test_a_port_that_cannot_be_had_ends_it_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
