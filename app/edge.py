@@ -73,7 +73,8 @@ class Edge:
             self._doubt(scope)
 
         def respond(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            return start_response(status, [*headers, *scope.headers, ("X-Request-ID", scope.request_id)], exc_info)
+            further = [pair for make in scope.headers for pair in make()]
+            return start_response(status, [*headers, *further, ("X-Request-ID", scope.request_id)], exc_info)
 
         try:
             refuse_malformed(scope.target, environ)

@@ -6,7 +6,7 @@ of this stage together (docs/adr/0013-rate-limits.md). Artifact transfers are bo
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv6Address, ip_network
 from math import ceil
 from time import time
@@ -67,7 +67,7 @@ class Limits:
             return
         rates = self._rates(principal)
         taken = self._storage.take("key", principal.key_id, rates)
-        scope.headers += headers(NAMES, rates, taken.counts)
+        scope.headers.append(partial(headers, NAMES, rates, taken.counts))
         if not taken.admitted:
             raise refusal("this key", NAMES, rates, taken.counts)
 

@@ -1,14 +1,13 @@
 """A request's head as it goes to MLflow, and what requests has no other place for, on its way through requests."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from app.headers import Pair
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
+class Manner(NamedTuple):
     """How a request is sent: its exact target, the longest wait for the upstream to take a byte (seconds), whether it
     needs a fresh connection, and the client's socket, to be watched while the upstream is silent.
     """
@@ -28,7 +27,15 @@ class Outbound(Mapping[str, str]):
     def __init__(self, pairs: list[Pair], manner: Manner) -> None:
         self.manner = manner
         self._pairs = pairs
-        self._by_name = {name.lower(): value for name, value in pairs}
+
+    @cached_property
+    def _by_name(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in self._pairs}
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the body goes in chunks; asked of each request, hence without a mapping."""
+        return any(name.lower() == "transfer-encoding" for name, _ in self._pairs)
 
     def __getitem__(self, name: str) -> str:
         return self._by_name[name.lower()]

@@ -83,7 +83,8 @@ class RequestScope:
     spliced: int = 0  # bytes of the answer's body that the kernel moved past gunicorn
     kept_body: bytes | bytearray = b""  # a small request body, where the access line's resource is in it
     kept_answer: bytes | bytearray = b""  # and of MLflow's answer
-    headers: list[tuple[str, str]] = field(default_factory=list)  # for the answer, whoever gives it
+    # Make headers for the answer, whoever gives it. Only then: before that, nothing waits but the caller.
+    headers: list[Callable[[], list[tuple[str, str]]]] = field(default_factory=list)
     outcome: str = ""
     error_code: str = ""
     error_kind: str = ""

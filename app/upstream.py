@@ -1,8 +1,7 @@
 """The one `requests.Session` per worker process, and the only module that talks to MLflow."""
 
-from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
 from requests.exceptions import ConnectionError as RequestsConnectionError
@@ -23,8 +22,7 @@ BROKEN = "502: MLflow ended the connection without a complete answer."
 UNREACHABLE = "502: MLflow cannot be reached just now."
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """What goes to MLflow. `target` is exact; `body` None means that there is none, not even an empty one."""
 
     method: str

@@ -108,7 +108,7 @@ class ExactConnection(HTTPConnection):
         answer = Incoming(self.sock, manner.client, read_timeout, release)
         sending = Sending(self.sock, answer, manner.client, manner.write_timeout)
         try:
-            answer.cut_short = not sending.send(headers.head(method), body, "Transfer-Encoding" in headers)
+            answer.cut_short = not sending.send(headers.head(method), body, headers.is_chunked)
         except BaseException as error:  # the client went away, or the upstream did: what was sent is no whole request
             reset_on_close(self.sock)
             if isinstance(error, OSError):
