@@ -1,0 +1,1 @@
+"""The load balancer's rules, read from infrastructure/terraform: for the tests, for HAProxy, for docs/routing.md."""
