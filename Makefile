@@ -61,6 +61,10 @@ infra-apply-test: infra-env ## apply all of infrastructure/ to moto, and read th
 routing: env ## write docs/routing.md anew from the load balancer's rules
 	@$(VENV_PYTHON) -m scripts.alb.page --write
 
+container-test: env ## build the image for real, and run it as AWS would; root on Debian 12, 4 minutes
+	@sh scripts/container/tools.sh
+	@nice $(VENV_PYTHON) -m pytest -m container tests/container
+
 lint: env ## check style and form
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .

@@ -1,5 +1,5 @@
-"""The image's promises, as far as they can be shown without a container engine: what the Dockerfile says, and that the
-proxy runs where nothing can be written.
+"""The image's promises, as far as they can be shown without a container engine: what the Dockerfile says, what a linter
+says of it, and that the proxy runs where nothing can be written. tests/container builds the image and runs it.
 """
 
 import json
@@ -39,11 +39,24 @@ def test_the_image_does_not_run_as_root() -> None:
     assert DOCKERFILE.index("\nUSER 10001") < DOCKERFILE.index("\nCMD")
 
 
-def test_what_is_copied_exists_and_is_not_ignored() -> None:
-    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+def test_what_is_copied_is_just_what_the_builder_gets_to_see() -> None:
+    """Every file of the repository below a COPY is let in, one by one: a new folder in app/ must be named there too."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    allowed = [line[1:] for line in lines if line.startswith("!")]
+    assert [line for line in lines if line and line[0] not in "#!"] == ["*"]
     copied = {source for line in instructions("COPY") if not line.startswith("--from") for source in line.split()[:-1]}
-    assert copied == allowed
-    assert all((ROOT / source).exists() for source in copied)
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *sorted(copied)]
+    ours = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+    let_in = [{str(path.relative_to(ROOT)) for path in ROOT.glob(pattern)} for pattern in allowed]
+    assert all(let_in)
+    assert set().union(*let_in) == set(filter(None, ours))
+
+
+def test_the_linter_finds_nothing() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    command = [hadolint, "--no-color", "--failure-threshold=style", "Dockerfile"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_health_check_of_the_image_tells_a_dead_proxy_from_a_living_one() -> None:
