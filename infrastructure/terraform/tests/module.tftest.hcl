@@ -1,0 +1,195 @@
+# What is made of what is given: names, the chain of timeouts, the weights of a gradual rollout.
+
+mock_provider "aws" {
+  override_during = plan
+
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{}" }
+  }
+
+  # The provider asks of these that they look like ARNs.
+  mock_resource "aws_lb" {
+    defaults = { arn = "arn:aws:elasticloadbalancing:us-east-1:aws:loadbalancer/app/x/1" }
+  }
+
+  mock_resource "aws_lb_listener" {
+    defaults = { arn = "arn:aws:elasticloadbalancing:us-east-1:aws:listener/app/x/1/1" }
+  }
+
+  mock_resource "aws_lb_target_group" {
+    defaults = { arn = "arn:aws:elasticloadbalancing:us-east-1:aws:targetgroup/proxy/1" }
+  }
+
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::aws:role/x" }
+  }
+
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:us-east-1:aws:log-group:x" }
+  }
+
+  mock_resource "aws_sns_topic" {
+    defaults = { arn = "arn:aws:sns:us-east-1:aws:x" }
+  }
+
+  mock_resource "aws_service_discovery_service" {
+    defaults = { arn = "arn:aws:servicediscovery:us-east-1:aws:service/x" }
+  }
+
+  mock_resource "aws_cloudwatch_metric_alarm" {
+    defaults = { arn = "arn:aws:cloudwatch:us-east-1:aws:alarm:x" }
+  }
+}
+
+variables {
+  environment                = "test"
+  vpc_id                     = "vpc-1"
+  public_subnet_ids          = ["subnet-1", "subnet-2"]
+  private_subnet_ids         = ["subnet-3", "subnet-4"]
+  certificate_arn            = "arn:aws:acm:us-east-1:${format("%012d", 0)}:certificate/1"
+  api_target_group_arn       = "arn:aws:elasticloadbalancing:us-east-1:${format("%012d", 0)}:targetgroup/api/1"
+  api_security_group_id      = "sg-1"
+  auth_target_group_arn      = "arn:aws:elasticloadbalancing:us-east-1:${format("%012d", 0)}:targetgroup/auth/1"
+  auth_security_group_id     = "sg-2"
+  proxy_image                = "registry.example.org/mlflow-proxy:1"
+  mlflow_image               = "registry.example.org/mlflow:1"
+  database_secret_arn        = "arn:aws:secretsmanager:us-east-1:${format("%012d", 0)}:secret:database"
+  database_security_group_id = "sg-3"
+  artifact_bucket            = "artifacts"
+}
+
+run "names_and_all_of_the_weight" {
+  command = plan
+
+  variables {
+    project     = "proj"
+    environment = "env"
+  }
+
+  assert {
+    condition     = output.mlflow_server_url == "http://mlflow.proj-env.local:5000"
+    error_message = "MLflow must be found in the namespace of the environment."
+  }
+
+  assert {
+    condition     = output.cluster_name == "proj-env" && output.proxy_service_name == "proj-mlflow-proxy-env"
+    error_message = "Cluster and service must be named after project and environment."
+  }
+
+  assert {
+    condition     = output.proxy_task_family == output.proxy_service_name && output.proxy_log_group == "/ecs/proj-mlflow-proxy-env"
+    error_message = "Family and log group must be named after the service."
+  }
+
+  assert {
+    condition     = aws_ecs_service.mlflow.name == "proj-mlflow-env" && aws_ecs_task_definition.mlflow.family == "proj-mlflow-env"
+    error_message = "MLflow's service and family must be named after project and environment."
+  }
+
+  assert {
+    condition     = output.rollback_alarm_names == ["proj-mlflow-proxy-env-5xx", "proj-mlflow-proxy-env-no-healthy-task"]
+    error_message = "A deployment must be rolled back on 5xx and when no task is healthy."
+  }
+
+  # Their limits: 32 characters for a load balancer and a target group, 40 for a replication group.
+  assert {
+    condition     = length(aws_lb.main.name) <= 32 && length(aws_lb_target_group.proxy.name) <= 32 && length(aws_elasticache_replication_group.redis.replication_group_id) <= 40
+    error_message = "A name is too long."
+  }
+
+  assert {
+    condition = alltrue([
+      for rule in [aws_lb_listener_rule.api_mlflow, aws_lb_listener_rule.native, aws_lb_listener_rule.native_traces, aws_lb_listener_rule.mlflow] :
+      { for group in rule.action[0].forward[0].target_group : group.arn => group.weight } == {
+        (aws_lb_target_group.proxy.arn) = 100
+        (var.api_target_group_arn)      = 0
+      }
+    ])
+    error_message = "All rules for MLflow must share requests out alike: 100 of a hundred to the proxy, the others to the old one."
+  }
+}
+
+run "the_longest_names_and_none_of_the_weight" {
+  command = plan
+
+  variables {
+    project      = "hokusai-one"
+    environment  = "development"
+    proxy_weight = 0
+  }
+
+  assert {
+    condition     = length(aws_lb.main.name) == 32 && length(aws_lb_target_group.proxy.name) <= 32 && length(aws_elasticache_replication_group.redis.replication_group_id) <= 40
+    error_message = "A name is too long."
+  }
+
+  assert {
+    condition = alltrue([
+      for rule in [aws_lb_listener_rule.api_mlflow, aws_lb_listener_rule.native, aws_lb_listener_rule.native_traces, aws_lb_listener_rule.mlflow] :
+      { for group in rule.action[0].forward[0].target_group : group.arn => group.weight } == {
+        (aws_lb_target_group.proxy.arn) = 0
+        (var.api_target_group_arn)      = 100
+      }
+    ])
+    error_message = "All rules for MLflow must share requests out alike: 0 of a hundred to the proxy, the others to the old one."
+  }
+}
+
+run "the_chain_of_timeouts_and_weight_25" {
+  command = plan
+
+  variables {
+    alb_idle_timeout      = 400
+    artifact_read_timeout = 300
+    read_timeout          = 90
+    deregistration_delay  = 600
+    proxy_weight          = 25
+  }
+
+  assert {
+    condition     = aws_lb.main.idle_timeout == 400 && aws_lb_target_group.proxy.deregistration_delay == "600"
+    error_message = "The load balancer must get its two times."
+  }
+
+  assert {
+    condition = {
+      for variable in jsondecode(aws_ecs_task_definition.proxy.container_definitions)[0].environment : variable.name => variable.value
+      if endswith(variable.name, "_TIMEOUT_SECONDS")
+      } == {
+      ALB_IDLE_TIMEOUT_SECONDS      = "400"
+      ARTIFACT_READ_TIMEOUT_SECONDS = "300"
+      READ_TIMEOUT_SECONDS          = "90"
+    }
+    error_message = "The proxy must be told the same times as the load balancer."
+  }
+
+  assert {
+    condition = alltrue([
+      for rule in [aws_lb_listener_rule.api_mlflow, aws_lb_listener_rule.native, aws_lb_listener_rule.native_traces, aws_lb_listener_rule.mlflow] :
+      { for group in rule.action[0].forward[0].target_group : group.arn => group.weight } == {
+        (aws_lb_target_group.proxy.arn) = 25
+        (var.api_target_group_arn)      = 75
+      }
+    ])
+    error_message = "All rules for MLflow must share requests out alike: 25 of a hundred to the proxy, the others to the old one."
+  }
+}
+
+run "weight_5" {
+  command = plan
+
+  variables {
+    proxy_weight = 5
+  }
+
+  assert {
+    condition = alltrue([
+      for rule in [aws_lb_listener_rule.api_mlflow, aws_lb_listener_rule.native, aws_lb_listener_rule.native_traces, aws_lb_listener_rule.mlflow] :
+      { for group in rule.action[0].forward[0].target_group : group.arn => group.weight } == {
+        (aws_lb_target_group.proxy.arn) = 5
+        (var.api_target_group_arn)      = 95
+      }
+    ])
+    error_message = "All rules for MLflow must share requests out alike: 5 of a hundred to the proxy, the others to the old one."
+  }
+}
