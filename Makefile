@@ -53,7 +53,8 @@ infra-env: env ## make the environments for AWS's tools and for checkov
 
 infra: infra-env ## check all of infrastructure/ and scripts/ for AWS, without an account
 	@$(VENV_PYTHON) -m scripts.alb.checks
-	@$(VENV_PYTHON) -m pytest tests/infra
+	@$(VENV_PYTHON) -m tests.support.terraform
+	@$(VENV_PYTHON) -m pytest -n 2 --dist loadfile tests/infra
 
 infra-apply-test: infra-env ## apply all of infrastructure/ to moto, and read the rules back (about 2 minutes)
 	@$(VENV_PYTHON) -m pytest -m moto tests/infra
@@ -79,6 +80,7 @@ format: env ## put the code into form
 lock: env ## pin the newest versions that requirements*.in allow
 	@$(VENV_PYTHON) -m piptools compile -q --strip-extras --upgrade --no-emit-find-links --no-emit-index-url -o requirements.txt requirements.in
 	@$(VENV_PYTHON) -m piptools compile -q --strip-extras --upgrade --no-emit-find-links --no-emit-index-url -o requirements-dev.txt requirements-dev.in
+	@$(VENV_PYTHON) -m piptools compile -q --strip-extras --upgrade --no-emit-find-links --no-emit-index-url -o requirements-infra.txt requirements-infra.in
 
 secrets: ## search the repository for keys and passwords
 	@$(PYTHON) scripts/secret_search.py
