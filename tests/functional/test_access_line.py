@@ -215,6 +215,7 @@ def test_a_client_that_left(shared_proxy: Proxy, upstream: RecordingUpstream) ->
 def test_a_request_that_gunicorn_refused(
     shared_proxy: Proxy, upstream: RecordingUpstream, data: bytes, status: int
 ) -> None:
+    time.sleep(0.02)  # the line of the request before this one
     before = len(shared_proxy.lines("proxy_request"))
     received = raw_exchange(shared_proxy.port, data)
     name = received.partition(b"X-Request-ID: ")[2].partition(b"\r\n")[0].decode()
