@@ -420,6 +420,11 @@ resource "aws_cloudwatch_metric_alarm" "plain" {
   treat_missing_data  = each.value.silence
   alarm_actions       = [aws_sns_topic.alerts.arn]
   ok_actions          = [aws_sns_topic.alerts.arn]
+
+  # The composite alarm must have let go of it first: AWS deletes none that another one stands on.
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "aws_cloudwatch_metric_alarm" "math" {
@@ -456,6 +461,11 @@ resource "aws_cloudwatch_metric_alarm" "math" {
         period      = each.value.period
       }
     }
+  }
+
+  # The composite alarm must have let go of it first: AWS deletes none that another one stands on.
+  lifecycle {
+    create_before_destroy = true
   }
 }
 
