@@ -254,6 +254,7 @@ def calls_of_aws(text: str) -> list[list[str]]:
     return [words[1:] for words in [*commands(text), *told] if words[0] == "aws"]
 
 
+@functools.cache
 def wrong_calls_of_aws(text: str) -> list[str]:
     """Operations, options and fields of answers that AWS's command line does not know."""
     calls, faults = [], []
