@@ -182,18 +182,24 @@ check_inputs_of_a_rollback() {
     fi
 }
 
+# there_is_not FAULT: a dry run goes on with stand-ins, and so shows every command all the same.
+there_is_not() {
+    fault "$1"
+    [[ $DRY_RUN == yes ]] || return 1
+    CAN_READ=no
+    stand_in service.json >"$WORK/service.json"
+}
+
 # Step 2: the service, its task definition, its alarms, and whatever stands in the way of a deployment.
 read_what_runs() {
     [[ $CAN_READ == yes || $DRY_RUN == yes ]] || return 0
     step "Read what runs now"
     explain "which revision runs, how many tasks, whether a deployment is under way, which alarms watch"
     if ! DESCRIBE service.json; then
-        fault "$(service_name) cannot be read: $(reason)"
-        return
+        there_is_not "$(service_name) cannot be read: $(reason)" || return 0
     fi
     if [[ $(value service.json '.services[0].status // ""') != ACTIVE ]]; then
-        fault "there is no active service $(service_name) in $REGION: terraform apply makes it"
-        return
+        there_is_not "there is no active service $(service_name) in $REGION: terraform apply makes it" || return 0
     fi
     [[ $(value service.json '.services[0].deploymentController.type // "ECS"') == ECS ]] || fault "$(service_name) is not deployed by ECS itself: this script does not know how"
     CURRENT_ARN=$(value service.json '.services[0].taskDefinition')

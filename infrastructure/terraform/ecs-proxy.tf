@@ -164,5 +164,10 @@ resource "aws_ecs_service" "proxy" {
   }
 
   # ECS refuses a target group that no load balancer knows yet.
-  depends_on = [aws_lb_listener_rule.api_mlflow]
+  # The rules, or the target group has no load balancer yet; the alarms, for they are named here, not referred to.
+  depends_on = [
+    aws_lb_listener_rule.api_mlflow,
+    aws_cloudwatch_metric_alarm.plain,
+    aws_cloudwatch_metric_alarm.math,
+  ]
 }

@@ -447,6 +447,23 @@ def test_a_dry_run_without_credentials_asks_nothing_and_shows_everything(scene: 
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        ({"services": []}, "there is no active service"),
+        (answer(code=254, error="ClusterNotFoundException: Cluster not found.\n"), "Cluster not found"),
+    ],
+    ids=["no service", "no cluster"],
+)
+def test_a_dry_run_before_there_is_a_service_shows_everything_too(scene: Scene, said: Any, fault: str) -> None:
+    usual = shown(scene.run("--dry-run")[1])
+    scene.stubs.on("aws ecs describe-services", said)
+    code, written = scene.run("--dry-run")
+    assert code == 2 and fault in written and "A REAL RUN WOULD STOP HERE with code 2" in written
+    assert "unbound" not in written
+    assert [line[:7] for line in shown(written.replace("<registry>", REGISTRY))] == [line[:7] for line in usual]
+
+
 def test_a_dry_run_shows_the_way_back_too(scene: Scene) -> None:
     _, written = scene.run("--dry-run")
     _, _, back = written.partition("If step 7 or 8 failed")
