@@ -389,9 +389,9 @@ def unknown_words(text: str) -> list[str]:
     asked = {code for code in inline(text) if re.fullmatch(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+", code)}
     asked |= {name for code in inline(text) for name in re.findall(r"^([a-z]\w*_\w+) = ", code)}
     variables = set(re.findall(r'^variable "(\w+)"', _module(), re.MULTILINE))
-    kinds = {address.partition(".")[0] for address in _addresses()}
-    known = {*variables, *kinds, *_outputs(), *fields_of_lines(), *outcomes(), *events(), *words_of_the_code(), *OTHERS}
-    return sorted(asked - known)
+    of_terraform = {*variables, *_outputs(), *(part for address in _addresses() for part in address.split("."))}
+    of_the_log = {*fields_of_lines(), *outcomes(), *events()}
+    return sorted(asked - of_terraform - of_the_log - words_of_the_code() - OTHERS)
 
 
 def unknown_variables(text: str) -> list[str]:
@@ -739,7 +739,7 @@ BREAKS: Sequence[tuple[str, Check, str, str]] = [
     ("deployment.md", wrong_scripts, "--from newest", "--based-on newest"),
     ("deployment.md", wrong_scripts, "scripts/rollback_proxy.sh", "scripts/roll_back.sh"),
     ("runbook.md", wrong_scripts, "--proxy-weight", "--weight-of-proxy"),
-    ("migration.md", wrong_scripts, "scripts/smoke_test.sh", "scripts/smoke.sh"),
+    ("migration.md", wrong_scripts, "scripts/check_live_rules.py", "scripts/check_rules.py"),
     ("deployment.md", wrong_targets_of_make, "make infra\n", "make infrastructure\n"),
     ("deployment.md", unknown_programs, "curl -sS", "wget -q"),
     ("deployment.md", unset_variables, "STATE=", "BUCKET="),
