@@ -48,7 +48,7 @@ def create_app(settings: "Settings") -> "Flask":
     limits, gate = make_limits(settings.limits)
 
     # edge: who calls, under which id; scanners end here with 404, malformed requests with 400
-    app.wsgi_app = Edge(app.wsgi_app, settings.trusted_hops, settings.scanner_patterns)  # type: ignore[method-assign]  # Flask's documented way
+    app.front = Edge(app.wsgi_app, settings.trusted_hops, settings.scanner_patterns)
     # policy, first half: what is not in the route table is 404 and costs neither the auth service nor MLflow anything
     app.before_request(policy.resolve)
     # identity: 401, or 503 when nobody can tell

@@ -1,7 +1,7 @@
 """Flask, without the work that nothing here makes use of."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Request
 from flask.sessions import NullSession, SessionInterface
@@ -9,16 +9,29 @@ from werkzeug.routing import Map, MapAdapter, Rule
 
 from app.memo import Memo
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 Match = tuple[Rule, dict[str, Any]]
 
 
 class Application(Flask):
-    """A Flask application whose routes depend on path and method alone, without sessions and coroutines."""
+    """A Flask application whose routes depend on path and method alone, without sessions and coroutines.
+
+    `front` is what a server calls: the application itself, or middleware around it.
+    """
+
+    front: "WSGIApplication"
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.session_interface = NoSessions()
         self._found: Memo[Match] = Memo()
+        self.front = self.wsgi_app
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer a request."""
+        return self.front(environ, start_response)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """What finds the view for a request.

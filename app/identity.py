@@ -3,7 +3,7 @@
 from time import monotonic
 from typing import Protocol
 
-from flask import Request, request
+from flask.globals import request_ctx
 
 from app import scope as scopes
 from app.credentials import find_credential, is_page, refused
@@ -30,7 +30,7 @@ class Identity:
         Raises Unauthenticated, BadRequest for a key in the query, and what the key source raises.
         """
         # The request itself: Flask's `request` looks for it anew each time that it is asked for anything.
-        asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # typed as if it were no proxy
+        asked = request_ctx.request
         if asked.blueprint == "health":
             return
         environ = asked.environ

@@ -15,6 +15,7 @@ from limits.storage import SlidingWindowCounterSupport, Storage
 
 from app.windows import Count, Rate, rolled, used
 
+SCHEMES = ["own"]  # of this process's storage
 MOST_NAMES = 10_000  # of one kind, in one process; the one not seen for longest makes room
 
 
@@ -56,6 +57,8 @@ class WindowStorage(Storage, SlidingWindowCounterSupport):
         """The storage's own errors: it deals with them itself."""
         return ()
 
+    # The engine's base class has these abstract, for counters that never end; its strategy for sliding windows calls
+    # none of them, and a count without a window would stay for ever.
     def _unsupported(self, *_: object, **__: object) -> NoReturn:
         raise NotImplementedError("only sliding windows are kept here, until they end")
 
@@ -65,7 +68,7 @@ class WindowStorage(Storage, SlidingWindowCounterSupport):
 class OwnWindows(WindowStorage):
     """Counts in this process's memory, bounded. No lock: nothing here waits, so no other greenlet runs in between."""
 
-    STORAGE_SCHEME = ["own"]  # noqa: RUF012  # as the engine declares it
+    STORAGE_SCHEME = SCHEMES
 
     def __init__(self, uri: str = "", clock: Callable[[], float] = monotonic, **_: object) -> None:
         super().__init__(uri)

@@ -9,6 +9,7 @@ from app.redis_line import Line, LineDown
 from app.windows import Count, Rate
 
 SCHEME = "shared+"  # in front of redis:// and rediss://
+SCHEMES = [f"{SCHEME}redis", f"{SCHEME}rediss"]
 SCRIPT = Path(__file__).with_name("sliding_windows.lua")
 PREFIX = "hokusai-mlflow-proxy:limits"
 PROBE = (f"{PREFIX}:probe", "1 1000000 1")  # gone after two seconds
@@ -22,7 +23,7 @@ class SharedWindows(WindowStorage):
     his limit up stays limited, and nobody is refused who would not have been.
     """
 
-    STORAGE_SCHEME = [f"{SCHEME}redis", f"{SCHEME}rediss"]  # noqa: RUF012  # as the engine declares it
+    STORAGE_SCHEME = SCHEMES
 
     def __init__(self, uri: str, **_: object) -> None:
         super().__init__(uri)

@@ -75,12 +75,13 @@ class Upstream:
 
     def _prepare(self, outgoing: UpstreamRequest) -> requests.PreparedRequest:
         prepared = requests.PreparedRequest()
+        # Its types know neither blocks that are memoryviews, which urllib3 sends like any buffer, nor repeated headers.
+        untyped: Any = prepared
         prepared.method = outgoing.method
         prepared.url = self.base.origin + "/"  # chooses the pool; the target travels in the headers
-        prepared.body = outgoing.body  # type: ignore[assignment]  # blocks may be memoryviews: urllib3 sends any buffer
+        untyped.body = outgoing.body
         manner = Manner(outgoing.target, self._timeouts.write, outgoing.fresh, outgoing.client)
-        headers = Outbound(framed(outgoing), manner)
-        prepared.headers = headers  # type: ignore[assignment]  # only str values, where requests allows bytes too
+        untyped.headers = Outbound(framed(outgoing), manner)
         return prepared
 
 

@@ -157,9 +157,7 @@ def addresses_of(name: str, port: int) -> list[str]:
 class _Exchanging(HTTPConnectionPool):
     """What both pools do in place of urllib3's urlopen: one attempt, as it is, and the connection back when it ends."""
 
-    def urlopen(  # type: ignore[override]  # what the adapter calls it with, and no more
-        self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any
-    ) -> Any:
+    def urlopen(self, method: str, url: str, body: Any = None, headers: Any = None, *_: Any, **options: Any) -> Any:
         """Send one request and give the answer, its body unread. `headers` is an `Outbound`.
 
         Raises MaxRetryError when there is no connection to be had, ReadTimeoutError, ProtocolError for everything else

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections.abc import Iterable
 
 import pytest
 
@@ -27,10 +28,12 @@ def new_id() -> str:
     return f"audit-{next(NAMES)}"
 
 
-def resource(proxy: Proxy, method: str, target: str, body: object = None, *headers: tuple[str, str]) -> str:
+def resource(
+    proxy: Proxy, method: str, target: str, body: bytes | Iterable[bytes] | None = None, *headers: tuple[str, str]
+) -> str:
     """Send a request, which must succeed; what its line says that it was about."""
     name = new_id()
-    answer = ask(proxy, method, target, [("X-Request-ID", name), JSON, *headers], body)  # type: ignore[arg-type]  # bytes or blocks
+    answer = ask(proxy, method, target, [("X-Request-ID", name), JSON, *headers], body)
     assert answer.status == 200, answer.raw
     return str(proxy.access_line(name)["resource"])
 

@@ -16,6 +16,7 @@ from tests.faults.conftest import SHORT
 from tests.faults.scenes import black_hole
 from tests.functional.exchanges import EMPTY, answer_raw, assert_unharmed
 from tests.functional.keyed import ARTIFACT, SEARCH, ask, assert_refused, only
+from tests.support.auth_service import AuthService
 from tests.support.client import RawResponse
 from tests.support.faults import closed_port
 from tests.support.fleet import Start
@@ -57,9 +58,10 @@ def void() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def before_the_void(start: Start, void: int, session_auth_service: object) -> Proxy:
-    auth_url = session_auth_service.url  # type: ignore[attr-defined]  # an AuthService, typed as object
-    return start({"MLFLOW_SERVER_URL": f"http://127.0.0.1:{void}", "HOKUSAI_AUTH_SERVICE_URL": auth_url, **SHORT})
+def before_the_void(start: Start, void: int, session_auth_service: AuthService) -> Proxy:
+    return start(
+        {"MLFLOW_SERVER_URL": f"http://127.0.0.1:{void}", "HOKUSAI_AUTH_SERVICE_URL": session_auth_service.url, **SHORT}
+    )
 
 
 @every_method

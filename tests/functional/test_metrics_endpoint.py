@@ -66,6 +66,9 @@ class Metered:
     def wait_workers(self, count: int = WORKERS) -> None:
         wait_until(lambda: self.scrape().total("mlflow_proxy_workers") == count, 10.0, f"{count} workers")
 
+    def wait_started(self, count: int, within: float = 10.0) -> None:
+        wait_until(lambda: len(self.workers()) == count, within, f"{count} workers in all")
+
     def workers(self) -> list[int]:
         """Process ids of all workers that were started; the exporter is none."""
         told = [re.fullmatch(r"Booting worker with pid: (\d+)", line["message"]) for line in self.proxy.lines("server")]
@@ -326,14 +329,14 @@ def test_what_a_killed_worker_has_counted_stays_and_what_it_had_under_way_goes(
         first = made.workers()
         assert len(first) == WORKERS
         os.kill(first[0], signal.SIGKILL)
-        wait_until(lambda: len(made.workers()) == WORKERS + 1, 5.0, "another worker")
+        made.wait_started(WORKERS + 1, within=5.0)
         made.wait_workers()
         before = made.scrape()
         assert made.counted() == 100 and before.total(IN_FLIGHT) <= 8
         for pid in first[1:]:
             os.kill(pid, signal.SIGKILL)
         made.wait_in_flight(0)  # nobody is left who had one
-        wait_until(lambda: len(made.workers()) == 2 * WORKERS, 10.0, "four more workers")
+        made.wait_started(2 * WORKERS)
         made.wait_workers()
     assert (
         made.scrape().samples.items()
@@ -349,7 +352,7 @@ def test_a_reload_loses_nothing(start: Start, proxy_env: dict[str, str]) -> None
     made.wait_counted(40)
     for turn in (1, 2):
         os.kill(made.proxy.pid, signal.SIGHUP)
-        wait_until(lambda turn=turn: len(made.workers()) == 2 + 2 * turn, 10.0, "new workers")  # type: ignore[misc]  # a default
+        made.wait_started(2 + 2 * turn)
         made.wait_workers(2)
         many(made.proxy.port, 40)
         made.wait_counted(40 + 40 * turn)

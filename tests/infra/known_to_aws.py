@@ -68,7 +68,7 @@ def judged(service: str, name: str, *rest: str) -> Iterator[str]:
     """The faults of one call."""
     operations = SERVICES[service]._get_command_table() if service in SERVICES else {}
     if name == "wait" and name in operations:
-        operations, (name, *rest) = operations["wait"].subcommand_table, rest  # type: ignore[assignment]  # a tuple's end is a list
+        operations, name, rest = operations["wait"].subcommand_table, rest[0], rest[1:]
     if name not in operations:
         yield f"no {service} {name}"
         return

@@ -46,7 +46,7 @@ from app import create_app
 from app.settings import Settings
 
 app = create_app(Settings.from_env(os.environ))
-served = app.wsgi_app
+served = app.front
 
 
 @app.before_request
@@ -61,7 +61,7 @@ def outer_bug(environ, start_response):
     return served(environ, start_response)
 
 
-app.wsgi_app = outer_bug
+app.front = outer_bug
 """
 
 
