@@ -6,6 +6,7 @@ which finds both servers reset. A test that needs other settings starts its own:
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,12 @@ from tests.support.upstream import RecordingUpstream
 
 # Their assertions say what they found, as those of a test do.
 pytest.register_assert_rewrite("tests.functional.exchanges", "tests.functional.keyed", "tests.faults.scenes")
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C again, where a shell started the tests in the background, which ignores it for all that they start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
