@@ -297,14 +297,14 @@ deploy() {
     compare_rules
     confirmed "Deploy $TAG to $(service_name)?" || stop 2 "not confirmed: nothing was done"
     obtain_image
-    if [[ $NEW_IMAGE == "$(image_in current.json)" ]]; then
+    if [[ $BASE == current.json && $NEW_IMAGE == "$(image_in current.json)" ]]; then
         note "$(revision_of "$CURRENT_ARN") runs this very image already: there is nothing to deploy"
         finish "$DRY_CODE"
     fi
     step "Register a revision of the task definition"
     register_revision "$NEW_IMAGE" || stop 4 "the revision could not be registered: $(reason)"
     STAGE=registered
-    note "$(revision_of "$NEW_ARN") differs from $(revision_of "$(value "$BASE" .taskDefinition.taskDefinitionArn)") in the image alone"
+    note "$(revision_of "$NEW_ARN") is $(revision_of "$(value "$BASE" .taskDefinition.taskDefinitionArn)") with this image"
     step "Have the service run it"
     explain "if the new tasks fail, or an alarm goes off, ECS ends the deployment and goes back by itself"
     STAGE=ordered

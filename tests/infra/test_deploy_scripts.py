@@ -363,6 +363,24 @@ def test_a_revision_that_terraform_made_is_not_passed_over_in_silence(scene: Sce
         assert sent["cpu"] == {"current": "1024", "newest": "2048"}[choice]
 
 
+@pytest.mark.parametrize(
+    ("choice", "cpu", "deployed"), [("newest", "2048", True), ("current", "2048", False), ("newest", "1024", False)]
+)
+def test_the_image_that_runs_is_deployed_again_for_other_settings_alone(
+    scene: Scene, choice: str, cpu: str, deployed: bool
+) -> None:
+    scene.stubs.on("aws ecs list-task-definitions", {"taskDefinitionArns": [arn(7), arn(6)]})
+    scene.stubs.on("aws ecs describe-task-definition", definition(6), definition(7, cpu=cpu))
+    scene.stubs.on("aws ecr describe-images", {"imageDetails": [{"imageDigest": "sha256:6"}]})
+    code, written = scene.run("--yes", "--skip-build", "--from", choice)
+    assert code == 0 and ("nothing to deploy" in written) != deployed, written
+    assert [revision for revision, _ in scene.orders()] == (["8"] if deployed else [])
+    sent = [json.loads(call["files"]["new.json"]) for call in scene.stubs.calls("aws ecs register-task-definition")]
+    assert [(one["cpu"], one["containerDefinitions"][0]["image"]) for one in sent] == (
+        [("2048", f"{REPOSITORY}@sha256:6")] if deployed else []
+    )
+
+
 def test_a_newer_revision_with_another_image_alone_is_passed_over(scene: Scene) -> None:
     scene.stubs.on("aws ecs list-task-definitions", {"taskDefinitionArns": [arn(7), arn(6)]})
     scene.stubs.on("aws ecs describe-task-definition", definition(6), definition(7))
