@@ -128,12 +128,14 @@ take_option() {
     esac
 }
 
-# The names that Terraform gives (infrastructure/terraform/ecs-proxy.tf; a test compares them).
+# The names that Terraform gives (infrastructure/terraform/ecs-proxy.tf and alb.tf; a test compares them).
 set_names() {
     CLUSTER=$PROJECT-$ENVIRONMENT
     SERVICE=$PROJECT-mlflow-proxy-$ENVIRONMENT
     FAMILY=$SERVICE
     CONTAINER=mlflow-proxy
+    BALANCER=$PROJECT-registry-$ENVIRONMENT
+    TARGET_GROUP=$PROJECT-mlproxy-$ENVIRONMENT
     REPOSITORY=${REPOSITORY:-$PROJECT-mlflow-proxy}
     case $ENVIRONMENT in development | production) URL=${URL:-https://registry.hokus.ai} ;; esac
     set_region "$REGION"
@@ -280,6 +282,7 @@ compare_rules() {
 
 smoke_test() {
     step "Smoke test"
+    [[ $MODE == deploy ]] || read_weight # a deployment knows it: it has compared the rules
     local command=(scripts/smoke_test.sh --url "$URL" --weight "$WEIGHT")
     [[ $SKIP_REGISTRATION == no ]] || command+=(--skip-registration)
     explain "health pages, the three mounts, a registration; scripts/smoke_test.sh --dry-run lists them"

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from tests.support.deploy_scene import (
     ROOT,
     SERVICE,
     UNDER_WAY,
+    Pages,
     Scene,
     alarms,
     arn,
@@ -58,6 +59,8 @@ GUARDS_DOWN = GUARDS_ON | {
     "deploymentCircuitBreaker": {"enable": True, "rollback": False},
     "alarms": {"alarmNames": ALARMS, "enable": False, "rollback": False},
 }
+BALANCER, PROXY = "hokusai-registry-development", "hokusai-mlproxy-development"
+BALANCED = {"aws_lb": "main", "aws_lb_target_group": "proxy"}
 ECS_GIVES_UP = service(
     deployment("d3", 6, "IN_PROGRESS"),
     deployment("d2", 8, "FAILED", "ACTIVE", "ECS deployment circuit breaker: tasks failed to start."),
@@ -512,7 +515,35 @@ def eighth(scene: Scene) -> Scene:
     on("aws ecs list-service-deployments", listed)
     on("aws ecs describe-service-revisions", ran)
     on("aws ecs update-service", ORDERED_BACK)
+    give_weights(scene, 100)
     return scene
+
+
+def group(name: str, **more: int) -> dict[str, Any]:
+    """A target group in an action."""
+    return {
+        "TargetGroupArn": f"arn:aws:elasticloadbalancing:us-east-1:ACCOUNT:targetgroup/{name}/0123456789abcdef"
+    } | more
+
+
+def shared(weight: int) -> dict[str, Any]:
+    """The action of a rule that gives this proxy so many of 100 requests."""
+    groups = [group(PROXY, Weight=weight), group("old-api", Weight=100 - weight)]
+    return {"Type": "forward", "ForwardConfig": {"TargetGroups": groups}}
+
+
+def give_weights(scene: Scene, *weights: int) -> None:
+    """Have the load balancer give the proxy so much, rule by rule; other rules lead elsewhere."""
+    listeners = [{"Port": 80, "ListenerArn": "listener/80"}, {"Port": 443, "ListenerArn": "listener/443"}]
+    actions = [{"Type": "forward", **group("old-auth")}, *map(shared, weights), {"Type": "fixed-response"}]
+    scene.stubs.on("aws elbv2 describe-load-balancers", {"LoadBalancers": [{"LoadBalancerArn": "balancer"}]})
+    scene.stubs.on("aws elbv2 describe-listeners", {"Listeners": listeners})
+    give_rules(scene, *actions)
+
+
+def give_rules(scene: Scene, *actions: dict[str, Any]) -> None:
+    """Have the load balancer's rules be these."""
+    scene.stubs.on("aws elbv2 describe-rules", {"Rules": [{"Actions": [action]} for action in actions]})
 
 
 def test_back_to_the_last_revision_that_ran(eighth: Scene) -> None:
@@ -598,6 +629,70 @@ def test_a_dry_run_of_going_back(eighth: Scene) -> None:
     assert arn(6) in next(line for line in shown(written) if "update-service" in line)
 
 
+def weight_told(scene: Scene) -> str:
+    """The weight that the smoke test was told."""
+    (call,) = scene.stubs.calls("smoke_test.sh")
+    return str(call["argv"][call["argv"].index("--weight") + 1])
+
+
+@pytest.mark.parametrize(("weights", "told"), [((5, 5), "5"), ((25,), "25"), ((25, 5), "5"), ((0,), "0")])
+def test_going_back_amid_a_rollout_is_tested_at_the_live_weight(
+    eighth: Scene, weights: tuple[int, ...], told: str
+) -> None:
+    give_weights(eighth, *weights)
+    code, written = eighth.run("--yes", "--rollback")
+    assert code == 0 and f"gives this proxy {told} of 100 requests" in written
+    assert weight_told(eighth) == told
+    asked = {name: eighth.stubs.calls(f"aws elbv2 describe-{name}")[0]["argv"] for name in ("load-balancers", "rules")}
+    assert asked["load-balancers"][-1] == BALANCER and asked["rules"][-1] == "listener/443"
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {"Type": "forward", **group(PROXY)},
+        {"Type": "forward", "ForwardConfig": {"TargetGroups": [group(PROXY)]}},
+        {"Type": "forward", "ForwardConfig": {"TargetGroups": [group(PROXY, Weight=1)]}},
+    ],
+    ids=["arn", "group", "weight 1"],
+)
+def test_a_rule_that_leads_to_this_proxy_alone_gives_it_all(eighth: Scene, action: dict[str, Any]) -> None:
+    give_rules(eighth, action)
+    code, written = eighth.run("--yes", "--rollback")
+    assert code == 0 and "gives this proxy 100 of 100 requests" in written
+    assert weight_told(eighth) == "100"
+
+
+@pytest.mark.parametrize("story", ["refused", "no such rule"])
+def test_a_weight_that_cannot_be_read_keeps_nobody_from_going_back(eighth: Scene, story: str) -> None:
+    if story == "refused":
+        eighth.stubs.on("aws elbv2 describe-load-balancers", answer(code=254, error="AccessDenied: not yours\n"))
+    else:
+        give_weights(eighth)
+    code, written = eighth.run("--yes", "--rollback")
+    assert code == 0 and "tested as if all did" in written
+    assert ("not yours" in written) == (story == "refused")
+    assert weight_told(eighth) == "100"
+
+
+def test_amid_a_rollout_the_old_proxys_answers_are_no_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of three are the old one's, which knows none of the pages."""
+    requests, right = count(1), Pages._answer
+    old = (404, {"detail": "Not Found"})
+    monkeypatch.setattr(
+        Pages, "_answer", lambda page, credential: old if next(requests) % 3 else right(page, credential)
+    )
+    with registry() as (url, seen):
+        scene = Scene(tmp_path, url)
+        scene.stubs.on("aws ecs describe-services", DONE, BACK)
+        scene.stubs.on("aws ecs describe-task-definition", definition(8), definition(6))
+        scene.stubs.on("aws ecs update-service", ORDERED_BACK)
+        give_weights(scene, 25)
+        code, written = scene.run("--yes", "--rollback", "--to-revision", "6")
+    assert code == 0, written
+    assert "Smoke test passed" in written and len(seen) == 3 * len(set(seen))
+
+
 # Interrupted
 
 
@@ -681,6 +776,10 @@ def test_the_names_are_those_of_terraform() -> None:
     assert found == {"cluster_name": "hokusai-development", "proxy_service_name": SERVICE}
     blocks = {name: block for name, block in blocks_of(folder, "aws_ecs_service")}
     assert blocks["proxy"]["load_balancer"][0]["container_name"] == "mlflow-proxy"
+    names = {kind: dict(blocks_of(folder, kind))[name]["name"] for kind, name in BALANCED.items()}
+    assert {name.replace("${var.project}", "hokusai") for name in names.values()} == {
+        name.replace("development", "${var.environment}") for name in (BALANCER, PROXY)
+    }
     example = (folder / "terraform.tfvars.example").read_text()
     assert re.search(r'^proxy_image += ".*\.amazonaws\.com/hokusai-mlflow-proxy:', example, re.MULTILINE)
 
