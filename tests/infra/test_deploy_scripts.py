@@ -47,6 +47,7 @@ from tests.support.deploy_scene import (
     definition,
     deployment,
     registry,
+    rules,
     service,
     updated,
 )
@@ -218,8 +219,9 @@ def test_aws_does_not_answer_for_a_while(scene: Scene) -> None:
 def test_aws_answers_no_more(scene: Scene, trouble: dict[str, Any]) -> None:
     """Nothing is ordered blindly: ECS goes on alone, and the last lines say how to."""
     scene.stubs.on("aws ecs describe-services", BEFORE, UNDER_WAY, trouble)
+    scene.stubs.on("infra-python scripts/check_live_rules.py", rules(25))
     code, written = scene.run("--yes")
-    assert code == 8
+    assert code == 8 and f"scripts/smoke_test.sh --url {scene.url} --weight 25" in written
     assert len(scene.stubs.calls("aws ecs describe-services")) == (3 if trouble is EXPIRED else 7)
     assert [revision for revision, _ in scene.orders()] == ["8"]
     assert "--to-revision 6" in written and "--query 'services[0].deployments'" in written
