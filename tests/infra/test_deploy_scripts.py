@@ -122,11 +122,14 @@ def test_what_is_removed_from_a_revision_is_what_the_api_refuses() -> None:
 
 
 def test_the_image_is_built_from_the_commit_and_deployed_by_its_digest(scene: Scene) -> None:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=scene.root, capture_output=True, text=True).stdout.strip()
+    commit, seconds = subprocess.run(
+        ["git", "log", "-1", "--format=%H %ct"], cwd=scene.root, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert scene.run("--yes")[0] == 0
     (build,), (push,) = (scene.stubs.calls(f"docker {word}") for word in ("build", "push"))
     image = f"{REPOSITORY}:{commit[:12]}"
     assert f"REVISION={commit}" in build["argv"] and image in build["argv"]
+    assert f"SOURCE_DATE_EPOCH={seconds}" in build["argv"]
     assert push["argv"][-1] == image
     (login,) = scene.stubs.calls("docker login")
     assert login["stdin"] == "a-password" and login["argv"][-1] == REGISTRY
