@@ -128,12 +128,14 @@ take_option() {
     esac
 }
 
-# The names that Terraform gives (infrastructure/terraform/ecs-proxy.tf; a test compares them).
+# The names that Terraform gives (infrastructure/terraform/ecs-proxy.tf and alb.tf; a test compares them).
 set_names() {
     CLUSTER=$PROJECT-$ENVIRONMENT
     SERVICE=$PROJECT-mlflow-proxy-$ENVIRONMENT
     FAMILY=$SERVICE
     CONTAINER=mlflow-proxy
+    BALANCER=$PROJECT-registry-$ENVIRONMENT
+    TARGET_GROUP=$PROJECT-mlproxy-$ENVIRONMENT
     REPOSITORY=${REPOSITORY:-$PROJECT-mlflow-proxy}
     case $ENVIRONMENT in development | production) URL=${URL:-https://registry.hokus.ai} ;; esac
     set_region "$REGION"
@@ -280,6 +282,7 @@ compare_rules() {
 
 smoke_test() {
     step "Smoke test"
+    [[ $MODE == deploy ]] || read_weight # a deployment knows it: it has compared the rules
     local command=(scripts/smoke_test.sh --url "$URL" --weight "$WEIGHT")
     [[ $SKIP_REGISTRATION == no ]] || command+=(--skip-registration)
     explain "health pages, the three mounts, a registration; scripts/smoke_test.sh --dry-run lists them"
@@ -297,14 +300,14 @@ deploy() {
     compare_rules
     confirmed "Deploy $TAG to $(service_name)?" || stop 2 "not confirmed: nothing was done"
     obtain_image
-    if [[ $NEW_IMAGE == "$(image_in current.json)" ]]; then
+    if [[ $BASE == current.json && $NEW_IMAGE == "$(image_in current.json)" ]]; then
         note "$(revision_of "$CURRENT_ARN") runs this very image already: there is nothing to deploy"
         finish "$DRY_CODE"
     fi
     step "Register a revision of the task definition"
     register_revision "$NEW_IMAGE" || stop 4 "the revision could not be registered: $(reason)"
     STAGE=registered
-    note "$(revision_of "$NEW_ARN") differs from $(revision_of "$(value "$BASE" .taskDefinition.taskDefinitionArn)") in the image alone"
+    note "$(revision_of "$NEW_ARN") is $(revision_of "$(value "$BASE" .taskDefinition.taskDefinitionArn)") with this image"
     step "Have the service run it"
     explain "if the new tasks fail, or an alarm goes off, ECS ends the deployment and goes back by itself"
     STAGE=ordered

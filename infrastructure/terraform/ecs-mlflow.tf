@@ -39,10 +39,9 @@ resource "aws_ecs_task_definition" "mlflow" {
     name = "tmp"
   }
 
-  container_definitions = jsonencode([{
+  container_definitions = jsonencode([merge(local.container, {
     name       = "mlflow"
     image      = var.mlflow_image
-    essential  = true
     entryPoint = ["sh", "-c", local.mlflow_script, "mlflow"]
 
     command = [
@@ -64,15 +63,7 @@ resource "aws_ecs_task_definition" "mlflow" {
     secrets = [for name, arn in local.mlflow_secrets : { name = name, valueFrom = arn }]
 
     # Artifacts lie in /tmp on their way to S3.
-    readonlyRootFilesystem = true
-    mountPoints            = [{ sourceVolume = "tmp", containerPath = "/tmp", readOnly = false }]
-
-    linuxParameters = {
-      initProcessEnabled = true
-      capabilities       = { drop = ["ALL"], add = [] }
-    }
-
-    ulimits      = [{ name = "nofile", softLimit = 65535, hardLimit = 65535 }]
+    mountPoints  = [{ sourceVolume = "tmp", containerPath = "/tmp", readOnly = false }]
     portMappings = [{ name = "http", containerPort = 5000, hostPort = 5000, protocol = "tcp" }]
     stopTimeout  = 120
 
@@ -86,15 +77,12 @@ resource "aws_ecs_task_definition" "mlflow" {
 
     logConfiguration = {
       logDriver = "awslogs"
-      options = {
+      options = merge(local.log_options, {
         awslogs-group         = aws_cloudwatch_log_group.mlflow.name
-        awslogs-region        = var.region
         awslogs-stream-prefix = "mlflow"
-        mode                  = "non-blocking"
-        max-buffer-size       = "25m"
-      }
+      })
     }
-  }])
+  })])
 }
 
 resource "aws_ecs_service" "mlflow" {

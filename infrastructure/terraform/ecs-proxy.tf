@@ -35,6 +35,28 @@ locals {
   }
 
   proxy_environment = merge(var.proxy_environment, local.own_environment)
+
+  # What both containers have, this one's and MLflow's.
+  container = {
+    essential              = true
+    readonlyRootFilesystem = true
+
+    linuxParameters = {
+      # As process 1, gunicorn would not hear a SIGTERM that comes before it has its handlers.
+      initProcessEnabled = true
+      capabilities       = { drop = ["ALL"], add = [] }
+    }
+
+    # Two sockets for each of the 10,000 connections that a worker takes (gunicorn.conf.py), and a pool.
+    ulimits = [{ name = "nofile", softLimit = 65535, hardLimit = 65535 }]
+  }
+
+  log_options = {
+    awslogs-region = var.region
+    # A CloudWatch that is slow must not stop the proxy: above 25 MB of lines that wait, lines are lost.
+    mode            = "non-blocking"
+    max-buffer-size = "25m"
+  }
 }
 
 resource "aws_ecs_cluster" "main" {
@@ -63,23 +85,11 @@ resource "aws_ecs_task_definition" "proxy" {
     cpu_architecture        = "X86_64"
   }
 
-  container_definitions = jsonencode([{
-    name      = "mlflow-proxy"
-    image     = var.proxy_image
-    essential = true
-    user      = "10001"
-
-    # Nothing is written but gunicorn's heartbeats, into /dev/shm, which every container has as a tmpfs of its own.
-    readonlyRootFilesystem = true
-
-    linuxParameters = {
-      # As process 1, gunicorn would not hear a SIGTERM that comes before it has its handlers.
-      initProcessEnabled = true
-      capabilities       = { drop = ["ALL"], add = [] }
-    }
-
-    # Two sockets for each of the 10,000 connections that a worker takes (gunicorn.conf.py), and a pool.
-    ulimits = [{ name = "nofile", softLimit = 65535, hardLimit = 65535 }]
+  # Nothing is written but gunicorn's heartbeats, into /dev/shm, which every container has as a tmpfs of its own.
+  container_definitions = jsonencode([merge(local.container, {
+    name  = "mlflow-proxy"
+    image = var.proxy_image
+    user  = "10001"
 
     portMappings = [{ name = "http", containerPort = 8001, hostPort = 8001, protocol = "tcp" }]
     environment  = [for name, value in local.proxy_environment : { name = name, value = value }]
@@ -99,16 +109,12 @@ resource "aws_ecs_task_definition" "proxy" {
 
     logConfiguration = {
       logDriver = "awslogs"
-      options = {
+      options = merge(local.log_options, {
         awslogs-group         = aws_cloudwatch_log_group.proxy.name
-        awslogs-region        = var.region
         awslogs-stream-prefix = "proxy"
-        # A CloudWatch that is slow must not stop the proxy: above 25 MB of lines that wait, lines are lost.
-        mode            = "non-blocking"
-        max-buffer-size = "25m"
-      }
+      })
     }
-  }])
+  })])
 
   lifecycle {
     precondition {

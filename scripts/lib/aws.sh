@@ -93,6 +93,8 @@ stand_in() {
         registered.json) jq -n --arg family "$FAMILY" '{taskDefinition: {taskDefinitionArn: "\($family):<new>"}}' ;;
         updated.json) echo '{"service": {"deployments": [{"status": "PRIMARY", "id": "<deployment>"}]}}' ;;
         rules.json) echo '{"same": true, "proxy_weight": 100, "differences": []}' ;;
+        balancer.json) echo '{"LoadBalancers": [{"LoadBalancerArn": "<load balancer>"}]}' ;;
+        listeners.json) echo '{"Listeners": [{"Port": 443, "ListenerArn": "<listener>"}]}' ;;
         *) echo '{}' ;;
     esac
 }

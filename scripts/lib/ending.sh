@@ -99,12 +99,12 @@ tell_state() {
             say "The service may have been told to run $new. From there ECS goes on by itself: if the new tasks fail, or an alarm"
             say "goes off, it goes back to the last deployment that completed. Nobody tests it from outside."
             say "  To look:     $(as_typed "${AWS[@]}" ecs describe-services --cluster "$CLUSTER" --services "$SERVICE" --query 'services[0].deployments')"
-            say "  To test:     scripts/smoke_test.sh --url $URL"
+            say "  To test:     scripts/smoke_test.sh --url $URL --weight $WEIGHT"
             say "  To go back:  $back"
             ;;
         completed)
             say "$new serves; the smoke test did not end."
-            say "  To test:     scripts/smoke_test.sh --url $URL"
+            say "  To test:     scripts/smoke_test.sh --url $URL --weight $WEIGHT"
             say "  To go back:  $back"
             ;;
         going_back) tell_way_back ;;

@@ -56,8 +56,9 @@ obtain_image() {
 build_and_push() {
     local platform=linux/amd64
     [[ $(value current.json '.taskDefinition.runtimePlatform.cpuArchitecture // ""') != ARM64 ]] || platform=linux/arm64
-    explain "commit and version go into labels, so that an image tells where it comes from"
-    change docker build --pull --platform "$platform" --build-arg "REVISION=$COMMIT" --build-arg "VERSION=$(version)" --tag "$IMAGE" . ||
+    explain "commit and version go into labels, so that an image tells where it comes from; its date is the commit's"
+    change docker build --pull --platform "$platform" --build-arg "REVISION=$COMMIT" --build-arg "VERSION=$(version)" \
+        --build-arg "SOURCE_DATE_EPOCH=$(time_of_commit)" --tag "$IMAGE" . ||
         stop 4 "the image could not be built"
     explain "the password goes from one command to the other and nowhere else"
     log_in "${REPOSITORY_URI%%/*}" || stop 4 "docker could not log in to ${REPOSITORY_URI%%/*}"
@@ -75,6 +76,9 @@ build_and_push() {
 
 # The version that the health pages tell.
 version() { sed -n 's/^VERSION = "\(.*\)"$/\1/p' app/__init__.py; }
+
+# In seconds since 1970: BuildKit dates the image by it, and the Dockerfile what it writes.
+time_of_commit() { git -C "$ROOT" show --no-patch --format=%ct "$COMMIT" 2>/dev/null || echo '<its time>'; }
 
 log_in() {
     local ask=("${AWS[@]}" ecr get-login-password) take=(docker login --username AWS --password-stdin "$1")

@@ -97,6 +97,34 @@ show_way_back() {
     discard "$NEW_ARN"
 }
 
+# Sets WEIGHT to what the live rules give this proxy: amid a rollout the old proxy answers the smoke test too. It does with
+# the AWS CLI, since going back must need no Python. What cannot be read keeps nobody from going back.
+read_weight() {
+    local weight=''
+    explain "how many of a hundred requests the load balancer gives to this proxy"
+    if look balancer.json "${AWS[@]}" elbv2 describe-load-balancers --names "$BALANCER" &&
+        look listeners.json "${AWS[@]}" elbv2 describe-listeners --load-balancer-arn "$(value balancer.json '.LoadBalancers[0].LoadBalancerArn')" &&
+        look live.json "${AWS[@]}" elbv2 describe-rules --listener-arn "$(value listeners.json '[.Listeners[] | select(.Port == 443)][0].ListenerArn')"; then
+        [[ $CAN_READ == yes ]] || return 0 # a dry run with stand-ins
+        weight=$(live_weight)
+        [[ -n $weight ]] || echo "no rule of $BALANCER leads to $TARGET_GROUP" >"$WORK/complaint"
+    fi
+    if [[ -n $weight ]]; then
+        WEIGHT=$weight
+        note "the load balancer gives this proxy $WEIGHT of 100 requests"
+    else
+        note "how many requests come to this proxy cannot be read ($(reason)): tested as if all did"
+    fi
+}
+
+# The weight by $WORK/live.json; the least where rules do not agree, since that is asked most often. Nothing if none is ours.
+live_weight() {
+    jq -r --arg name ":targetgroup/$TARGET_GROUP/" 'def weight: map(.Weight // 1) | add;
+        [.Rules[].Actions[] | select(.Type == "forward") | .ForwardConfig.TargetGroups // [{TargetGroupArn}]
+            | map(select(.TargetGroupArn | contains($name))) as $ours | select($ours != [])
+            | 100 * ($ours | weight) / ([weight, 1] | max) | floor] | min // ""' "$WORK/live.json"
+}
+
 # --rollback: to an earlier revision, on demand.
 go_back() {
     STEPS=6

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,14 @@ from tests.support.deploy_scene import (
     ROOT,
     SERVICE,
     UNDER_WAY,
+    Pages,
     Scene,
     alarms,
     arn,
     definition,
     deployment,
     registry,
+    rules,
     service,
     updated,
 )
@@ -58,6 +60,8 @@ GUARDS_DOWN = GUARDS_ON | {
     "deploymentCircuitBreaker": {"enable": True, "rollback": False},
     "alarms": {"alarmNames": ALARMS, "enable": False, "rollback": False},
 }
+BALANCER, PROXY = "hokusai-registry-development", "hokusai-mlproxy-development"
+BALANCED = {"aws_lb": "main", "aws_lb_target_group": "proxy"}
 ECS_GIVES_UP = service(
     deployment("d3", 6, "IN_PROGRESS"),
     deployment("d2", 8, "FAILED", "ACTIVE", "ECS deployment circuit breaker: tasks failed to start."),
@@ -118,11 +122,14 @@ def test_what_is_removed_from_a_revision_is_what_the_api_refuses() -> None:
 
 
 def test_the_image_is_built_from_the_commit_and_deployed_by_its_digest(scene: Scene) -> None:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=scene.root, capture_output=True, text=True).stdout.strip()
+    commit, seconds = subprocess.run(
+        ["git", "log", "-1", "--format=%H %ct"], cwd=scene.root, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert scene.run("--yes")[0] == 0
     (build,), (push,) = (scene.stubs.calls(f"docker {word}") for word in ("build", "push"))
     image = f"{REPOSITORY}:{commit[:12]}"
     assert f"REVISION={commit}" in build["argv"] and image in build["argv"]
+    assert f"SOURCE_DATE_EPOCH={seconds}" in build["argv"]
     assert push["argv"][-1] == image
     (login,) = scene.stubs.calls("docker login")
     assert login["stdin"] == "a-password" and login["argv"][-1] == REGISTRY
@@ -215,8 +222,9 @@ def test_aws_does_not_answer_for_a_while(scene: Scene) -> None:
 def test_aws_answers_no_more(scene: Scene, trouble: dict[str, Any]) -> None:
     """Nothing is ordered blindly: ECS goes on alone, and the last lines say how to."""
     scene.stubs.on("aws ecs describe-services", BEFORE, UNDER_WAY, trouble)
+    scene.stubs.on("infra-python scripts/check_live_rules.py", rules(25))
     code, written = scene.run("--yes")
-    assert code == 8
+    assert code == 8 and f"scripts/smoke_test.sh --url {scene.url} --weight 25" in written
     assert len(scene.stubs.calls("aws ecs describe-services")) == (3 if trouble is EXPIRED else 7)
     assert [revision for revision, _ in scene.orders()] == ["8"]
     assert "--to-revision 6" in written and "--query 'services[0].deployments'" in written
@@ -363,6 +371,24 @@ def test_a_revision_that_terraform_made_is_not_passed_over_in_silence(scene: Sce
         assert sent["cpu"] == {"current": "1024", "newest": "2048"}[choice]
 
 
+@pytest.mark.parametrize(
+    ("choice", "cpu", "deployed"), [("newest", "2048", True), ("current", "2048", False), ("newest", "1024", False)]
+)
+def test_the_image_that_runs_is_deployed_again_for_other_settings_alone(
+    scene: Scene, choice: str, cpu: str, deployed: bool
+) -> None:
+    scene.stubs.on("aws ecs list-task-definitions", {"taskDefinitionArns": [arn(7), arn(6)]})
+    scene.stubs.on("aws ecs describe-task-definition", definition(6), definition(7, cpu=cpu))
+    scene.stubs.on("aws ecr describe-images", {"imageDetails": [{"imageDigest": "sha256:6"}]})
+    code, written = scene.run("--yes", "--skip-build", "--from", choice)
+    assert code == 0 and ("nothing to deploy" in written) != deployed, written
+    assert [revision for revision, _ in scene.orders()] == (["8"] if deployed else [])
+    sent = [json.loads(call["files"]["new.json"]) for call in scene.stubs.calls("aws ecs register-task-definition")]
+    assert [(one["cpu"], one["containerDefinitions"][0]["image"]) for one in sent] == (
+        [("2048", f"{REPOSITORY}@sha256:6")] if deployed else []
+    )
+
+
 def test_a_newer_revision_with_another_image_alone_is_passed_over(scene: Scene) -> None:
     scene.stubs.on("aws ecs list-task-definitions", {"taskDefinitionArns": [arn(7), arn(6)]})
     scene.stubs.on("aws ecs describe-task-definition", definition(6), definition(7))
@@ -494,7 +520,35 @@ def eighth(scene: Scene) -> Scene:
     on("aws ecs list-service-deployments", listed)
     on("aws ecs describe-service-revisions", ran)
     on("aws ecs update-service", ORDERED_BACK)
+    give_weights(scene, 100)
     return scene
+
+
+def group(name: str, **more: int) -> dict[str, Any]:
+    """A target group in an action."""
+    return {
+        "TargetGroupArn": f"arn:aws:elasticloadbalancing:us-east-1:ACCOUNT:targetgroup/{name}/0123456789abcdef"
+    } | more
+
+
+def shared(weight: int) -> dict[str, Any]:
+    """The action of a rule that gives this proxy so many of 100 requests."""
+    groups = [group(PROXY, Weight=weight), group("old-api", Weight=100 - weight)]
+    return {"Type": "forward", "ForwardConfig": {"TargetGroups": groups}}
+
+
+def give_weights(scene: Scene, *weights: int) -> None:
+    """Have the load balancer give the proxy so much, rule by rule; other rules lead elsewhere."""
+    listeners = [{"Port": 80, "ListenerArn": "listener/80"}, {"Port": 443, "ListenerArn": "listener/443"}]
+    actions = [{"Type": "forward", **group("old-auth")}, *map(shared, weights), {"Type": "fixed-response"}]
+    scene.stubs.on("aws elbv2 describe-load-balancers", {"LoadBalancers": [{"LoadBalancerArn": "balancer"}]})
+    scene.stubs.on("aws elbv2 describe-listeners", {"Listeners": listeners})
+    give_rules(scene, *actions)
+
+
+def give_rules(scene: Scene, *actions: dict[str, Any]) -> None:
+    """Have the load balancer's rules be these."""
+    scene.stubs.on("aws elbv2 describe-rules", {"Rules": [{"Actions": [action]} for action in actions]})
 
 
 def test_back_to_the_last_revision_that_ran(eighth: Scene) -> None:
@@ -580,6 +634,70 @@ def test_a_dry_run_of_going_back(eighth: Scene) -> None:
     assert arn(6) in next(line for line in shown(written) if "update-service" in line)
 
 
+def weight_told(scene: Scene) -> str:
+    """The weight that the smoke test was told."""
+    (call,) = scene.stubs.calls("smoke_test.sh")
+    return str(call["argv"][call["argv"].index("--weight") + 1])
+
+
+@pytest.mark.parametrize(("weights", "told"), [((5, 5), "5"), ((25,), "25"), ((25, 5), "5"), ((0,), "0")])
+def test_going_back_amid_a_rollout_is_tested_at_the_live_weight(
+    eighth: Scene, weights: tuple[int, ...], told: str
+) -> None:
+    give_weights(eighth, *weights)
+    code, written = eighth.run("--yes", "--rollback")
+    assert code == 0 and f"gives this proxy {told} of 100 requests" in written
+    assert weight_told(eighth) == told
+    asked = {name: eighth.stubs.calls(f"aws elbv2 describe-{name}")[0]["argv"] for name in ("load-balancers", "rules")}
+    assert asked["load-balancers"][-1] == BALANCER and asked["rules"][-1] == "listener/443"
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {"Type": "forward", **group(PROXY)},
+        {"Type": "forward", "ForwardConfig": {"TargetGroups": [group(PROXY)]}},
+        {"Type": "forward", "ForwardConfig": {"TargetGroups": [group(PROXY, Weight=1)]}},
+    ],
+    ids=["arn", "group", "weight 1"],
+)
+def test_a_rule_that_leads_to_this_proxy_alone_gives_it_all(eighth: Scene, action: dict[str, Any]) -> None:
+    give_rules(eighth, action)
+    code, written = eighth.run("--yes", "--rollback")
+    assert code == 0 and "gives this proxy 100 of 100 requests" in written
+    assert weight_told(eighth) == "100"
+
+
+@pytest.mark.parametrize("story", ["refused", "no such rule"])
+def test_a_weight_that_cannot_be_read_keeps_nobody_from_going_back(eighth: Scene, story: str) -> None:
+    if story == "refused":
+        eighth.stubs.on("aws elbv2 describe-load-balancers", answer(code=254, error="AccessDenied: not yours\n"))
+    else:
+        give_weights(eighth)
+    code, written = eighth.run("--yes", "--rollback")
+    assert code == 0 and "tested as if all did" in written
+    assert ("not yours" in written) == (story == "refused")
+    assert weight_told(eighth) == "100"
+
+
+def test_amid_a_rollout_the_old_proxys_answers_are_no_failures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of three are the old one's, which knows none of the pages."""
+    requests, right = count(1), Pages._answer
+    old = (404, {"detail": "Not Found"})
+    monkeypatch.setattr(
+        Pages, "_answer", lambda page, credential: old if next(requests) % 3 else right(page, credential)
+    )
+    with registry() as (url, seen):
+        scene = Scene(tmp_path, url)
+        scene.stubs.on("aws ecs describe-services", DONE, BACK)
+        scene.stubs.on("aws ecs describe-task-definition", definition(8), definition(6))
+        scene.stubs.on("aws ecs update-service", ORDERED_BACK)
+        give_weights(scene, 25)
+        code, written = scene.run("--yes", "--rollback", "--to-revision", "6")
+    assert code == 0, written
+    assert "Smoke test passed" in written and len(seen) == 3 * len(set(seen))
+
+
 # Interrupted
 
 
@@ -663,6 +781,10 @@ def test_the_names_are_those_of_terraform() -> None:
     assert found == {"cluster_name": "hokusai-development", "proxy_service_name": SERVICE}
     blocks = {name: block for name, block in blocks_of(folder, "aws_ecs_service")}
     assert blocks["proxy"]["load_balancer"][0]["container_name"] == "mlflow-proxy"
+    names = {kind: dict(blocks_of(folder, kind))[name]["name"] for kind, name in BALANCED.items()}
+    assert {name.replace("${var.project}", "hokusai") for name in names.values()} == {
+        name.replace("development", "${var.environment}") for name in (BALANCER, PROXY)
+    }
     example = (folder / "terraform.tfvars.example").read_text()
     assert re.search(r'^proxy_image += ".*\.amazonaws\.com/hokusai-mlflow-proxy:', example, re.MULTILINE)
 

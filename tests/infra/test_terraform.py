@@ -89,6 +89,11 @@ def test_the_example_gives_what_must_be_given_and_nothing_unknown(files: Files) 
     assert {name for name, block in variables.items() if "default" not in block} <= given <= set(variables)
 
 
+def test_who_says_nothing_of_weights_gives_the_proxy_all(files: Files) -> None:
+    """What Terraform's own tests are given is the example, which says it."""
+    assert named(files, "variable")["proxy_weight"]["default"] == 100
+
+
 def test_the_ways_between_security_groups_are_these_and_no_others(written: Resources) -> None:
     incoming = rules(written, "ingress")
     outgoing = rules(written, "egress")

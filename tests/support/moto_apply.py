@@ -123,7 +123,7 @@ def scene() -> Iterator[Scene]:
     with tempfile.TemporaryDirectory(prefix="apply-") as name:
         folder = Path(name)
         for path, content in terraform._files().items():
-            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(content)
         (folder / "retries_override.tf").write_text(RETRIES)
         with _moto(folder) as environ, _driver(environ) as driver:

@@ -123,7 +123,7 @@ def _copy() -> Iterator[Path]:
 
 def _files() -> dict[str, str]:
     """Path and content of what the copy is made from."""
-    sources = [*MODULE.glob("*.tf"), *MODULE.glob("tests/*.tftest.hcl")]
+    sources = [*MODULE.glob("*.tf"), *MODULE.glob("tests/**/*.hcl")]
     files = {str(path.relative_to(MODULE)): path.read_text() for path in sources}
     program = shutil.which("terraform") or ""
     made_by = f"# {program}, {os.stat(program).st_mtime}\n"  # another version may plan otherwise

@@ -1,61 +1,14 @@
 # What is made of what is given: names, the chain of timeouts, the weights of a gradual rollout.
 
 mock_provider "aws" {
+  source          = "./tests/mocks"
   override_during = plan
-
-  mock_data "aws_iam_policy_document" {
-    defaults = { json = "{}" }
-  }
-
-  # The provider asks of these that they look like ARNs.
-  mock_resource "aws_lb" {
-    defaults = { arn = "arn:aws:elasticloadbalancing:us-east-1:aws:loadbalancer/app/x/1" }
-  }
-
-  mock_resource "aws_lb_listener" {
-    defaults = { arn = "arn:aws:elasticloadbalancing:us-east-1:aws:listener/app/x/1/1" }
-  }
-
-  mock_resource "aws_lb_target_group" {
-    defaults = { arn = "arn:aws:elasticloadbalancing:us-east-1:aws:targetgroup/proxy/1" }
-  }
-
-  mock_resource "aws_iam_role" {
-    defaults = { arn = "arn:aws:iam::aws:role/x" }
-  }
-
-  mock_resource "aws_cloudwatch_log_group" {
-    defaults = { arn = "arn:aws:logs:us-east-1:aws:log-group:x" }
-  }
-
-  mock_resource "aws_sns_topic" {
-    defaults = { arn = "arn:aws:sns:us-east-1:aws:x" }
-  }
-
-  mock_resource "aws_service_discovery_service" {
-    defaults = { arn = "arn:aws:servicediscovery:us-east-1:aws:service/x" }
-  }
-
-  mock_resource "aws_cloudwatch_metric_alarm" {
-    defaults = { arn = "arn:aws:cloudwatch:us-east-1:aws:alarm:x" }
-  }
 }
 
+# The other variables are the example's, as in the other files. These are left out here, which must do as well.
 variables {
-  environment                = "test"
-  vpc_id                     = "vpc-1"
-  public_subnet_ids          = ["subnet-1", "subnet-2"]
-  private_subnet_ids         = ["subnet-3", "subnet-4"]
-  certificate_arn            = "arn:aws:acm:us-east-1:${format("%012d", 0)}:certificate/1"
-  api_target_group_arn       = "arn:aws:elasticloadbalancing:us-east-1:${format("%012d", 0)}:targetgroup/api/1"
-  api_security_group_id      = "sg-1"
-  auth_target_group_arn      = "arn:aws:elasticloadbalancing:us-east-1:${format("%012d", 0)}:targetgroup/auth/1"
-  auth_security_group_id     = "sg-2"
-  proxy_image                = "registry.example.org/mlflow-proxy:1"
-  mlflow_image               = "registry.example.org/mlflow:1"
-  database_secret_arn        = "arn:aws:secretsmanager:us-east-1:${format("%012d", 0)}:secret:database"
-  database_security_group_id = "sg-3"
-  artifact_bucket            = "artifacts"
+  redis_auth_secret_arn = ""
+  alert_emails          = []
 }
 
 run "names_and_all_of_the_weight" {

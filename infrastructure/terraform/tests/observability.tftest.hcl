@@ -2,37 +2,8 @@
 # a dashboard that holds one unknown word. tests/infra/observed.py reads this plan and judges it; here it must be possible.
 
 mock_provider "aws" {
+  source          = "./tests/mocks"
   override_during = plan
-
-  mock_data "aws_iam_policy_document" {
-    defaults = { json = "{}" }
-  }
-
-  mock_resource "aws_lb" {
-    defaults = {
-      arn        = "arn:aws:elasticloadbalancing:us-east-1:aws:loadbalancer/app/mocked/0123456789abcdef"
-      arn_suffix = "app/mocked/0123456789abcdef"
-    }
-  }
-
-  mock_resource "aws_lb_target_group" {
-    defaults = {
-      arn        = "arn:aws:elasticloadbalancing:us-east-1:aws:targetgroup/mocked/fedcba9876543210"
-      arn_suffix = "targetgroup/mocked/fedcba9876543210"
-    }
-  }
-
-  mock_resource "aws_sns_topic" {
-    defaults = { arn = "arn:aws:sns:us-east-1:aws:mocked" }
-  }
-
-  mock_resource "aws_cloudwatch_metric_alarm" {
-    defaults = { arn = "arn:aws:cloudwatch:us-east-1:aws:alarm:mocked" }
-  }
-
-  mock_resource "aws_cloudwatch_composite_alarm" {
-    defaults = { arn = "arn:aws:cloudwatch:us-east-1:aws:alarm:mocked-page" }
-  }
 }
 
 run "observed" {

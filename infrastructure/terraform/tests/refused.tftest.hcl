@@ -2,26 +2,7 @@
 # that another's condition speaks of, which would then not be looked at.
 
 mock_provider "aws" {
-  mock_data "aws_iam_policy_document" {
-    defaults = { json = "{}" }
-  }
-}
-
-variables {
-  environment                = "test"
-  vpc_id                     = "vpc-1"
-  public_subnet_ids          = ["subnet-1", "subnet-2"]
-  private_subnet_ids         = ["subnet-3", "subnet-4"]
-  certificate_arn            = "arn:aws:acm:us-east-1:${format("%012d", 0)}:certificate/1"
-  api_target_group_arn       = "arn:aws:elasticloadbalancing:us-east-1:${format("%012d", 0)}:targetgroup/api/1"
-  api_security_group_id      = "sg-1"
-  auth_target_group_arn      = "arn:aws:elasticloadbalancing:us-east-1:${format("%012d", 0)}:targetgroup/auth/1"
-  auth_security_group_id     = "sg-2"
-  proxy_image                = "registry.example.org/mlflow-proxy:1"
-  mlflow_image               = "registry.example.org/mlflow:1"
-  database_secret_arn        = "arn:aws:secretsmanager:us-east-1:${format("%012d", 0)}:secret:database"
-  database_security_group_id = "sg-3"
-  artifact_bucket            = "artifacts"
+  source = "./tests/mocks"
 }
 
 run "too_little" {
