@@ -13,6 +13,7 @@ from app.chunks import LAST_CHUNK, chunk
 from app.errors import ClientGone
 from app.incoming import Incoming
 from app.sockets import has_input, wait
+from app.turns import ENDING
 
 RECORD = 16 * 1024  # what TLS puts into one (RFC 8446 section 5.1), in bytes
 
@@ -65,6 +66,7 @@ class Sending:
         while self._client is not None and not has_input(self._client):
             readable, _ = wait([self._client, self._sock], [], self._client.gettimeout())
             if not readable:
+                ENDING.stand()
                 raise ClientGone("The request body stopped coming.", kind="client_stalled")
             if self._sock in readable and self._answer.has_begun():
                 raise _Answered
@@ -98,4 +100,5 @@ class Sending:
         if readable and self._answer.has_begun():
             raise _Answered
         if not (readable or writable):
+            ENDING.stand()
             raise TimeoutError("the upstream takes no more bytes")

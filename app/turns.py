@@ -24,3 +24,23 @@ class Turns:
         if self._moved >= EVERY or monotonic() - self._since >= EVERY_SECONDS:
             time.sleep(A_MOMENT)
             self._moved, self._since = 0, monotonic()
+
+
+class Queue:
+    """Lets those who come together go on one by one, at least EVERY_SECONDS apart, so that others run in between.
+
+    gevent wakes all whose time is over one after the other, before it looks at a socket again.
+    """
+
+    def __init__(self) -> None:
+        self._free_at = 0.0
+
+    def stand(self) -> None:
+        """Wait for one's turn."""
+        now = monotonic()
+        self._free_at = max(now, self._free_at) + EVERY_SECONDS
+        time.sleep(self._free_at - now)
+
+
+# For requests whose time is over: those of a network that has gone, or of an MLflow that hangs, end together.
+ENDING = Queue()

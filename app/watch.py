@@ -6,6 +6,7 @@ from typing import Any
 
 from app.errors import ClientGone
 from app.sockets import wait
+from app.turns import ENDING
 
 # Nearly every answer comes within this time; only after it somebody looks at the client.
 PATIENCE_SECONDS = 0.5
@@ -29,6 +30,7 @@ def await_answer(upstream: Any, client: Any, timeout: float) -> None:
             if _has_ended(client):
                 _await_briefly(upstream, min(GRACE_SECONDS, deadline - monotonic()))
                 return
+    ENDING.stand()
     raise TimeoutError("the upstream does not answer")
 
 

@@ -12,6 +12,7 @@ import pytest
 from app.errors import ClientGone
 from app.incoming import Incoming
 from app.sending import RECORD, Sending
+from app.turns import ENDING
 from tests.unit.answering import CONTINUE, OTHER, Ends, Secured, both_ends, secured, whole
 from tests.unit.requesting import HEAD, MUCH, Line, later, take
 
@@ -32,6 +33,19 @@ def test_an_upstream_that_takes_no_more_bytes_is_waited_for_as_long_as_writing_m
 ) -> None:
     with pytest.raises(TimeoutError):
         Line(ends, timeout=0.05).send(body)
+
+
+def test_whoever_is_given_up_stands_in_line(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds are given up at once: shown whole by tests/faults, C05."""
+    stood: list[str] = []
+    monkeypatch.setattr(ENDING, "stand", lambda: stood.append("in line"))
+    line.ends.client.settimeout(0.05)
+    with pytest.raises(ClientGone):
+        line.send(Pausing(line.ends))
+    assert stood == ["in line"]
+    with pytest.raises(TimeoutError):
+        Line(line.ends, timeout=0.05).send([MUCH])
+    assert stood == ["in line"] * 2
 
 
 def test_an_upstream_that_takes_a_byte_now_and_then_is_not_given_up(ends: Ends) -> None:

@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from app import inbound, passthrough
-from app.turns import A_MOMENT, EVERY, EVERY_SECONDS, Turns
+from app.turns import A_MOMENT, EVERY, EVERY_SECONDS, Queue, Turns
 
 
 class Clock:
@@ -77,6 +77,18 @@ def test_others_run_whenever_much_work_was_done_for_few_bytes(
 
 def test_that_is_often_enough() -> None:
     assert (EVERY, EVERY_SECONDS) == (512 * 1024, 0.001) and A_MOMENT > 0  # 0 would not look at the sockets
+
+
+def test_those_who_come_together_go_on_one_by_one(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.turns.time.sleep", clock.slept.append)  # the others' time, which does not pass here
+    queue = Queue()
+    for _ in range(3):
+        queue.stand()
+    clock.now += 0.0015
+    queue.stand()
+    clock.now += 5.0
+    queue.stand()
+    assert clock.slept == pytest.approx([0.001, 0.002, 0.003, 0.0025, 0.001], abs=1e-9)
 
 
 @pytest.mark.parametrize("module", [inbound, passthrough])

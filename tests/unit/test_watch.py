@@ -11,6 +11,7 @@ import pytest
 
 from app import watch
 from app.errors import ClientGone
+from app.turns import ENDING
 from app.watch import await_answer
 
 
@@ -97,6 +98,17 @@ def test_silence_ends_at_the_timeout(ends: Ends, timeout: float) -> None:
     with pytest.raises(TimeoutError):
         await_answer(ends.upstream, ends.client, timeout)
     assert timeout * 0.9 <= time.monotonic() - begun < timeout + 0.5
+
+
+def test_whose_time_is_over_stands_in_line(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hanging MLflow ends hundreds of requests at once."""
+    stood: list[str] = []
+    monkeypatch.setattr(ENDING, "stand", lambda: stood.append("in line"))
+    with pytest.raises(TimeoutError):
+        await_answer(ends.upstream, ends.client, 0.01)
+    ends.mlflow.sendall(b"x")
+    await_answer(ends.upstream, ends.client, 0.01)
+    assert stood == ["in line"]
 
 
 def test_a_client_that_left_ends_the_waiting_after_a_grace(ends: Ends) -> None:
