@@ -8,7 +8,7 @@ DEV := $(PYTHON) -m scripts.dev
 VENV_PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run register key env infra-env test test-faults test-s3 infra infra-apply-test routing container-test bench lint types format lock secrets sure clean
+.PHONY: help run register key env infra-env aws-env checkov-env test test-faults test-s3 infra infra-apply-test routing container-test bench lint types format lock secrets sure clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -25,11 +25,12 @@ key: ## make a key: make key USER_NAME=alice
 env: ## make the environments .venv and .venv-mlflow, with all the tools
 	@$(DEV) env dev
 
-# Two processes, since most tests wait for something. The catalogue of faults runs by itself, unmeasured: its bounds are
-# about time.
+# Two processes, since most tests wait for something. Those of infra/ run no line of app/ that others do not, so they are
+# spared the measuring. The catalogue of faults runs by itself, since its bounds are about time.
 test: env ## run all tests, and measure the branch coverage of app/ (at least 95 %)
 	@$(VENV_PYTHON) -m coverage erase
-	@$(VENV_PYTHON) -m coverage run -m pytest -n 2 --dist loadfile
+	@$(VENV_PYTHON) -m coverage run -m pytest -n 2 --dist loadfile --ignore tests/infra
+	@$(VENV_PYTHON) -m pytest -n 2 --dist loadfile tests/infra
 	@$(VENV_PYTHON) -m pytest -m faults tests/faults
 	@$(VENV_PYTHON) -m coverage combine -q
 	@$(VENV_PYTHON) -m coverage report
@@ -45,9 +46,13 @@ test-s3: env ## run the tests of an MLflow that keeps its artifacts in S3 (moto 
 	@.venv-s3/bin/python -m pip install -q --disable-pip-version-check -r requirements-s3.txt
 	@$(VENV_PYTHON) -m pytest -m s3
 
-infra-env: env ## make the environments for AWS's tools and for checkov
+infra-env: env aws-env checkov-env ## make the environments for AWS's tools and for checkov (with -j3 at once)
+
+aws-env:
 	@test -x .venv-infra/bin/moto_server || $(PYTHON) -m venv .venv-infra
 	@.venv-infra/bin/python -m pip install -q --disable-pip-version-check -r requirements-infra.txt
+
+checkov-env:
 	@test -x .venv-checkov/bin/checkov || $(PYTHON) -m venv .venv-checkov
 	@.venv-checkov/bin/python -m pip install -q --disable-pip-version-check -r requirements-checkov.txt
 
