@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import base64
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
 from tests.functional.keyed import SEARCH
 from tests.support.auth_service import AuthService, new_key
 from tests.support.client import RawResponse, request
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
 
 NAMES = itertools.count()
 TARGET = f"/mlflow{SEARCH}"
 Headers = list[tuple[str, str]]
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as starting:
-        yield starting
 
 
 @pytest.fixture(scope="module", params=[1, 4])

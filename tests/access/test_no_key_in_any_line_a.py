@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,15 +14,9 @@ from tests.access.vouching import ADMIN, SHORT, TARGET, answer, ask, proxy_of, s
 from tests.support.auth_service import new_key
 from tests.support.client import raw_exchange, request
 from tests.support.faults import buggy_copy
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as starting:
-        yield starting
 
 
 def shapes(key: str) -> list[str]:

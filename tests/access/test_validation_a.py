@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,27 +18,14 @@ from tests.access.vouching import (
     assert_outage,
     line,
     proxy_of,
-    scripted_auth,
     warm,
     yes,
 )
 from tests.support.auth_service import new_key
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.upstream import RecordingUpstream
 
 both = pytest.mark.parametrize("workers", [1, 4])
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as starting:
-        yield starting
-
-
-@pytest.fixture
-def auth() -> Iterator[ScriptedAuth]:
-    with scripted_auth() as service:
-        yield service
 
 
 # --- A05 ---
