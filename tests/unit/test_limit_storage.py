@@ -9,21 +9,10 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from app.limit_storage import MOST_NAMES, OwnWindows
 from app.windows import Count, Rate
+from tests.support.clock import Clock
 
 FEW = Rate(3, 10)
 MANY = Rate(100, 3600)
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from app.metrics import (
 from app.policy import read_routes
 from app.worker import TRANSFERS as UNDER_WAY
 from app.worker import ProxyWorker
+from tests.support.clock import Clock
 from tests.unit import samples
 from tests.unit.test_emf import OUTCOMES
 
@@ -258,11 +259,11 @@ def test_a_worker_that_takes_a_place_goes_on_from_what_was_counted_there(board: 
 
 
 def test_processor_time_is_added_up(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [2.0]
-    monkeypatch.setattr(metrics, "process_time", lambda: clock[0])
+    clock = Clock(2.0)
+    monkeypatch.setattr(metrics, "process_time", clock)
     first, second = board.sheet(0), board.sheet(0)
     first.beat(0)
-    clock[0] = 3.0
+    clock.now = 3.0
     first.beat(0)
     assert first.state()[CPU] == 3.0
     second.beat(0)  # another worker, whose clock began anew

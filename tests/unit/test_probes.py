@@ -15,22 +15,13 @@ from app.probes import FRESH_SECONDS, PROBES, Probes
 from app.scope import RequestScope
 from app.settings import Settings
 from app.upstream import UNREACHABLE, UpstreamRequest
+from tests.support.clock import Clock
 from tests.unit import samples
 
 EXPERIMENTS = "/api/2.0/mlflow/experiments/search?max_results=1"
 MODELS = "/api/2.0/mlflow/registered-models/search?max_results=1"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts?path=hokusai-health-probe"
 HEALTHY = {"status": "healthy", "message": "ok"}
-
-
-class Clock:
-    """A clock that stands still until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Upstream:
