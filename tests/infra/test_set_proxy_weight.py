@@ -286,11 +286,10 @@ def module_for_moto(folder: Path, environ: dict[str, str]) -> Path:
     (module / "own.auto.tfvars").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in own.items()))
     (module / "network.tf").write_text('resource "aws_security_group" "alb" {\n  vpc_id = var.vpc_id\n}\n')
     (module / "provider_override.tf").write_text(PROVIDER)
-    mirror = terraform._mirror()
     lines = (
         "disable_checkpoint = true",
         "provider_installation {",
-        f'filesystem_mirror {{\n path = "{mirror}"\n}}',
+        f'filesystem_mirror {{\n path = "{terraform.mirror()}"\n}}',
         "}",
     )
     (module / "rc").write_text("\n".join(lines) + "\n")

@@ -20,14 +20,15 @@ from typing import Any
 
 from scripts.alb.rules import Rule
 from tests.support import moto_server, terraform
-from tests.support.moto_server import INFRA, REGION, ROOT
-from tests.support.process import clean_environment, free_port, kill_group, wait_for_health
+from tests.support.moto_server import INFRA, ROOT
+from tests.support.process import clean_environment
 
 HERE = Path(__file__).parent
 EXAMPLE, GIVEN = "example.tfvars", "given.tfvars"
 VAR_FILES = (f"-var-file={EXAMPLE}", f"-var-file={GIVEN}")
 # A call that moto does not know is answered 500, which the provider would try again for minutes.
 RETRIES = 'provider "aws" {\n  max_retries = 2\n}\n'
+WITH_ALL_ANSWERS = (str(INFRA / "python"), "-P", str(HERE / "moto_answers.py"))
 CONDITIONS = {
     "host-header": ("hosts", "HostHeaderConfig"),
     "path-pattern": ("paths", "PathPatternConfig"),
@@ -68,13 +69,20 @@ class Scene:
             done.stderr += f"\nmoto has no answer to {sorted(set(unknown))}: see tests/support/moto_answers.py"
         return done
 
+    def must(self, *arguments: str) -> str:
+        """What `terraform ARGUMENTS` says in the copy. Raises `TerraformFailed`."""
+        done = self.terraform(*arguments)
+        if done.returncode:
+            raise terraform.TerraformFailed(f"terraform {arguments[0]}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        return done.stdout
+
     def plan(self, *options: str) -> None:
         """Make a plan, for `planned` and `apply`. Raises `TerraformFailed`."""
-        self._must("plan", "-input=false", "-no-color", "-out=made.tfplan", *VAR_FILES, *options)
+        self.must("plan", "-input=false", "-no-color", "-out=made.tfplan", *VAR_FILES, *options)
 
     def planned(self) -> dict[str, Any]:
         """What `terraform show -json` says of the last plan."""
-        shown: dict[str, Any] = json.loads(self._must("show", "-json", "made.tfplan"))
+        shown: dict[str, Any] = json.loads(self.must("show", "-json", "made.tfplan"))
         return shown
 
     def apply(self) -> subprocess.CompletedProcess[str]:
@@ -87,7 +95,7 @@ class Scene:
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Every resource that Terraform has made, by its address."""
-        return managed(json.loads(self._must("show", "-json")).get("values", {}))
+        return managed(json.loads(self.must("show", "-json")).get("values", {}))
 
     def elb(self, method: str, **arguments: Any) -> Any:
         """What boto3's client of the load balancers gives."""
@@ -110,27 +118,23 @@ class Scene:
         self.driver.stdin.flush()
         return json.loads(self.driver.stdout.readline())
 
-    def _must(self, *arguments: str) -> str:
-        done = self.terraform(*arguments)
-        if done.returncode:
-            raise terraform.TerraformFailed(f"terraform {arguments[0]}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-        return done.stdout
-
 
 @contextmanager
 def scene() -> Iterator[Scene]:
     """An initialised copy of the module, unchanged but for a provider that speaks to moto, and a moto for it alone."""
     with tempfile.TemporaryDirectory(prefix="apply-") as name:
         folder = Path(name)
-        for path, content in terraform._files().items():
+        for path, content in terraform.files().items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(content)
         (folder / "retries_override.tf").write_text(RETRIES)
-        with _moto(folder) as environ, _driver(environ) as driver:
+        # Without it a policy of AWS's own is not there, and cannot be attached.
+        known = {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+        with moto_server.moto(WITH_ALL_ANSWERS, folder, **known) as environ, _driver(environ) as driver:
             given = {**_given(folder, environ), "deletion_protection": False}  # so that all can be destroyed again
             (folder / GIVEN).write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items()))
             made = Scene(folder, environ, given, driver)
-            made._must("init", "-input=false", "-no-color")
+            made.must("init", "-input=false", "-no-color")
             yield made
 
 
@@ -159,35 +163,6 @@ def in_order(rule: Rule) -> Rule:
     hosts, paths, methods = sorted(rule.hosts), sorted(rule.paths), sorted(rule.methods)
     targets = tuple(sorted(rule.targets))
     return replace(rule, hosts=tuple(hosts), paths=tuple(paths), methods=tuple(methods), targets=targets)
-
-
-@contextmanager
-def _moto(folder: Path) -> Iterator[dict[str, str]]:
-    """A moto with all answers: the environment for those who shall speak to it."""
-    port = free_port()
-    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
-    # Without it a policy of AWS's own is not there, and cannot be attached.
-    settings = {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true", "HOME": str(folder)}
-    command = [str(INFRA / "python"), "-P", str(HERE / "moto_answers.py"), "-H", "127.0.0.1", "-p", str(port)]
-    with (folder / "moto.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=clean_environment({**credentials, **settings}),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        try:
-            wait_for_health(port, process, 60.0, "/moto-api/")
-        except RuntimeError as failure:
-            raise RuntimeError(f"{failure}: {(folder / 'moto.log').read_text()[-1000:]}") from None
-        yield {**credentials, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "HOME": str(folder)}
-    finally:
-        kill_group(process.pid)
-        process.wait()
 
 
 @contextmanager
