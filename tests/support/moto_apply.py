@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 from scripts.alb.rules import Rule
 from tests.support import moto_server, terraform
-from tests.support.moto_server import INFRA, ROOT
+from tests.support.driver import Driver, driving
+from tests.support.moto_server import INFRA
 from tests.support.process import clean_environment
 
 HERE = Path(__file__).parent
@@ -43,15 +43,12 @@ def missing() -> str:
 
 @dataclass
 class Scene:
-    """A copy of the module in `folder`, an AWS at `environ`, and `given`: the variables that name what was there.
-
-    `driver` is tests/support/live_balancer.py, which has boto3.
-    """
+    """A copy of the module in `folder`, an AWS at `environ`, and `given`: the variables that name what was there."""
 
     folder: Path
     environ: dict[str, str]
     given: dict[str, Any]
-    driver: subprocess.Popen[str]
+    driver: Driver
 
     def terraform(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`terraform ARGUMENTS` in the copy; what moto has no answer to stands at the end of its stderr."""
@@ -99,7 +96,7 @@ class Scene:
 
     def elb(self, method: str, **arguments: Any) -> Any:
         """What boto3's client of the load balancers gives."""
-        return self._ask("elb", method, arguments)
+        return self.driver.ask("elb", method, arguments)
 
     def live(self, listener_arn: str) -> dict[str, dict[str, Any]]:
         """The rules of a listener as moto tells them, by ARN, without its default."""
@@ -109,14 +106,8 @@ class Scene:
     def check_live_rules(self, *options: str) -> tuple[int, str]:
         """Run scripts/check_live_rules.py with the module's variables: exit code, and all that it wrote."""
         files = [word for name in (EXAMPLE, GIVEN) for word in ("--var-file", str(self.folder / name))]
-        code, written = self._ask("check", [*files, *options])
+        code, written = self.driver.ask("check", [*files, *options])
         return code, written
-
-    def _ask(self, *question: Any) -> Any:
-        assert self.driver.stdin and self.driver.stdout
-        self.driver.stdin.write(json.dumps(question) + "\n")
-        self.driver.stdin.flush()
-        return json.loads(self.driver.stdout.readline())
 
 
 @contextmanager
@@ -130,7 +121,7 @@ def scene() -> Iterator[Scene]:
         (folder / "retries_override.tf").write_text(RETRIES)
         # Without it a policy of AWS's own is not there, and cannot be attached.
         known = {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
-        with moto_server.moto(WITH_ALL_ANSWERS, folder, **known) as environ, _driver(environ) as driver:
+        with moto_server.moto(WITH_ALL_ANSWERS, folder, **known) as environ, driving(environ) as driver:
             given = {**_given(folder, environ), "deletion_protection": False}  # so that all can be destroyed again
             (folder / GIVEN).write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items()))
             made = Scene(folder, environ, given, driver)
@@ -163,17 +154,6 @@ def in_order(rule: Rule) -> Rule:
     hosts, paths, methods = sorted(rule.hosts), sorted(rule.paths), sorted(rule.methods)
     targets = tuple(sorted(rule.targets))
     return replace(rule, hosts=tuple(hosts), paths=tuple(paths), methods=tuple(methods), targets=targets)
-
-
-@contextmanager
-def _driver(environ: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    command, env = [str(INFRA / "python"), str(HERE / "live_balancer.py")], clean_environment(environ)
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdin=PIPE, stdout=PIPE, text=True) as driver:
-        try:
-            yield driver
-        finally:
-            assert driver.stdin
-            driver.stdin.close()  # which ends it
 
 
 def _given(folder: Path, environ: dict[str, str]) -> dict[str, Any]:
