@@ -17,7 +17,7 @@ import pytest
 from tests.support.auth_service import AuthService, new_key
 from tests.support.client import open_connection, read_response
 from tests.support.proxy import Proxy
-from tests.support.read_only_posts import READS_BY_POST
+from tests.support.route_table import READS_BY_POST, filled
 from tests.support.upstream import RecordingUpstream
 
 FOLDER = Path(__file__).parent
@@ -69,11 +69,6 @@ def keys(auth_service: AuthService) -> dict[str, str]:
         )
         for kind, scope in SCOPES.items()
     }
-
-
-def filled(path: str) -> str:
-    """The path of a route with something in place of each parameter."""
-    return re.sub(r"\{[^}]*\}", "x", re.sub(r"\{[^}]*:path\}", "x/y", path))
 
 
 def expected(row: Row, kind: str, mount: str) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.read_only_posts import READS_BY_POST
+from tests.support.route_table import READS_BY_POST
 
 TABLE = Path(__file__).resolve().parents[2] / "app" / "routes.tsv"
 COLUMNS = ["method", "path", "family", "action", "access", "moves_with_prefix"]
