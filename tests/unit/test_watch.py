@@ -13,18 +13,7 @@ from app import watch
 from app.errors import ClientGone
 from app.turns import ENDING
 from app.watch import await_answer
-
-
-class Ends:
-    """Both ends of a connection to MLflow and of one to the client."""
-
-    def __init__(self) -> None:
-        self.upstream, self.mlflow = socket.socketpair()
-        self.client, self.browser = socket.socketpair()
-
-    def close(self) -> None:
-        for sock in (self.upstream, self.mlflow, self.client, self.browser):
-            sock.close()
+from tests.unit.answering import Ends, both_ends
 
 
 class Asked:
@@ -45,9 +34,7 @@ class Asked:
 @pytest.fixture
 def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
     monkeypatch.setattr(watch, "GRACE_SECONDS", 0.1)
-    made = Ends()
-    yield made
-    made.close()
+    yield from both_ends()
 
 
 def later(seconds: float, what: object) -> None:
