@@ -13,27 +13,15 @@ from typing import Any
 import pytest
 from pythonjsonlogger.json import JsonFormatter
 
-from app import access_log
-from app.access_log import Finished, Line, Out, logging_config, moment, record
-from tests.unit import samples
+from app.access_log import Finished, Line, Out, logging_config, moment
+from tests.unit.logged import NOW, fields, stop_clocks
 
-NOW = 1_700_000_000.1239
 FIELDS = (
     "event ts level request_id trace_id method path upstream_path target_url mount family action resource outcome "
     "status upstream_status error_code error_kind duration_ms upstream_ms ttfb_ms auth_ms auth_source attempts "
     "bytes_in bytes_out client_ip user_id key_id user_agent worker version"
 ).split()
-
-
-@pytest.fixture(autouse=True)
-def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_log, "monotonic", lambda: 1002.3456)
-    monkeypatch.setattr(access_log, "time", lambda: NOW)
-
-
-def fields(**changed: Any) -> dict[str, str | int | float]:
-    scope = samples.scope(**{"begun": 1000.0, "finished": True, "principal": samples.principal(), **changed})
-    return record(scope, 200, 67)
+clocks = pytest.fixture(autouse=True)(stop_clocks)
 
 
 def finished(**changed: Any) -> Finished:
