@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 
 import pytest
 
 from tests.functional.keyed import SEARCH
 from tests.support.auth_service import AuthService, new_key
-from tests.support.client import RawResponse, request
+from tests.support.client import RawResponse, basic, request
 from tests.support.fleet import Start
 from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
@@ -30,10 +29,6 @@ def proxy(
     return start(
         {**urls, "PROXY_WORKERS": str(request.param), "AUTH_CACHE_SECONDS": "0", "AUTH_CACHE_HARD_SECONDS": "0"}
     )
-
-
-def basic(password: str, user: str = "alice") -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 PLACES = {

@@ -12,7 +12,7 @@ import pytest
 from tests.access.test_outages_a import ILL
 from tests.access.vouching import ADMIN, SHORT, TARGET, answer, ask, proxy_of, scripted_auth
 from tests.support.auth_service import new_key
-from tests.support.client import raw_exchange, request
+from tests.support.client import basic, raw_exchange, request
 from tests.support.faults import buggy_copy
 from tests.support.fleet import Start
 from tests.support.proxy import Proxy
@@ -27,8 +27,11 @@ def shapes(key: str) -> list[str]:
 
 def send_everywhere(proxy: Proxy, key: str) -> bytes:
     """The key in every place where somebody might put it; all that came back."""
-    basic = "Basic " + base64.b64encode(f"alice:{key}".encode()).decode()
-    headers = [("Authorization", f"Bearer {key}"), ("Authorization", f"ApiKey {key}"), ("Authorization", basic)]
+    headers = [
+        ("Authorization", f"Bearer {key}"),
+        ("Authorization", f"ApiKey {key}"),
+        ("Authorization", basic(key, "alice")),
+    ]
     headers += [("X-API-Key", key), ("Authorization", f"Digest {key}"), ("Authorization", key)]
     headers += [("Proxy-Authorization", f"Bearer {key}"), ("Cookie", f"session={key}"), ("X-Auth-Token", key)]
     got = [request(proxy.port, "GET", TARGET, [pair]).raw for pair in headers]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +38,6 @@ def scope(method: str = "GET", target: str = "/mlflow/version", **fields: Any) -
 def principal(*scopes: str) -> Principal:
     """A user with some scopes."""
     return Principal("user-1", "key-1", frozenset(scopes))
-
-
-def basic(password: str, user: str = "anybody") -> str:
-    """The Authorization header of a client that has the key as its password."""
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def pem(path: Path, kind: str) -> str:
