@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 
@@ -31,7 +32,7 @@ def proxy(
     )
 
 
-PLACES = {
+PLACES: dict[str, Callable[[str], Headers]] = {
     "Bearer": lambda key: [("Authorization", f"Bearer {key}")],
     "ApiKey": lambda key: [("Authorization", f"ApiKey {key}")],
     "Basic": lambda key: [("Authorization", basic(key))],

@@ -126,7 +126,11 @@ def test_an_mlflow_that_is_away_is_unhealthy(start: Start, proxy_env: dict[str, 
 
 
 def test_an_mlflow_that_hangs_is_reported_before_the_asker_gives_up(proxy: Proxy, upstream: RecordingUpstream) -> None:
-    upstream.script(lambda conn, recorded: upstream.stopping.wait(30) and conn.close())
+    def hang(conn: socket.socket, recorded: Recorded) -> None:
+        if upstream.stopping.wait(30):
+            conn.close()
+
+    upstream.script(hang)
     try:
         response = request(proxy.port, "GET", SUMMARIES[0], timeout=ASKER_WAITS_SECONDS)
     finally:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from requests import PreparedRequest
+
+from app.outbound import Outbound
 from app.scope import Principal, RequestScope
 from app.settings import Settings
 
@@ -38,6 +41,13 @@ def scope(method: str = "GET", target: str = "/mlflow/version", **fields: Any) -
 def principal(*scopes: str) -> Principal:
     """A user with some scopes."""
     return Principal("user-1", "key-1", frozenset(scopes))
+
+
+def headers_of(request: PreparedRequest) -> Outbound:
+    """The headers of a request to MLflow as app/upstream.py gives them to requests."""
+    headers: object = request.headers  # by its type one of requests' own
+    assert isinstance(headers, Outbound)
+    return headers
 
 
 def pem(path: Path, kind: str) -> str:

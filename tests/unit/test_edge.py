@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,6 +21,9 @@ from app.errors import BadRequest, MethodNotAllowed
 from tests.support.clock import Clock
 from tests.unit import samples
 from tests.unit.scripted import environ
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
 
 # --- version, Host, framing, method ---
 
@@ -117,10 +120,20 @@ class App:
         return [b"block"]
 
 
+def noting(started: list[Any]) -> StartResponse:
+    """A server's start_response, which notes what it is called with."""
+
+    def start_response(*args: Any) -> Callable[[bytes], object]:
+        started.append(args)
+        return lambda _: None
+
+    return start_response
+
+
 def run(app: Any, given: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
     """Call the edge as a server does; status, headers, body."""
     started: list[Any] = []
-    answer = Edge(app, 1)(given, lambda *args: started.append(args))
+    answer = Edge(app, 1)(given, noting(started))
     body = b"".join(answer)
     ((status, headers, _),) = started
     return status, headers, body
@@ -224,7 +237,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def scan(edge: Edge, given: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
     started: list[Any] = []
-    body = b"".join(edge(given, lambda *args: started.append(args)))
+    body = b"".join(edge(given, noting(started)))
     ((status, headers),) = started
     return status, headers, body
 
@@ -301,4 +314,4 @@ def test_an_address_in_doubt_is_told_once_a_minute(caplog: pytest.LogCaptureFixt
 
 
 def scan_open(edge: Edge, given: dict[str, Any]) -> None:
-    list(edge(given, lambda *_: None))
+    list(edge(given, noting([])))

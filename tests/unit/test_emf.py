@@ -154,7 +154,7 @@ def test_a_failure_is_ours_or_mlflows_or_the_auth_services_and_never_the_clients
 
 
 def test_amounts_are_those_of_the_fields() -> None:
-    changed = {"upstream_seconds": 1.5, "auth_seconds": 0.0123, "bytes_in": 12345}
+    changed: dict[str, Any] = {"upstream_seconds": 1.5, "auth_seconds": 0.0123, "bytes_in": 12345}
     found = parsed(Line().format(measured(transfers=7, **changed)))
     assert {name: found[name] for name in METRICS if name not in COUNTED and name != "Requests"} == {
         "LatencyMs": 2345.6,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -336,13 +337,8 @@ def test_a_worker_says_once_a_second_what_it_has_under_way(worker: ProxyWorker, 
 def test_a_worker_lets_its_log_ask_the_app_what_is_under_way(
     worker: ProxyWorker, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], expected: int
 ) -> None:
-    class App:
-        pass
-
-    App.config = config  # type: ignore[attr-defined]  # as Flask's
-
     def load(self: Any) -> None:
-        self.wsgi = App()
+        self.wsgi = SimpleNamespace(config=config)  # as Flask's
 
     monkeypatch.setattr("gunicorn.workers.ggevent.GeventWorker.load_wsgi", load)
     worker.load_wsgi()
