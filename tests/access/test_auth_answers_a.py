@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.access.vouching import Says, ScriptedAuth, answer, ask, assert_outage, line, proxy_of, scripted_auth, yes
+from tests.access.asking import ask
+from tests.access.vouching import Says, ScriptedAuth, answer, assert_outage, line, proxy_of, scripted_auth, yes
 from tests.support.auth_service import new_key
 from tests.support.fleet import Start
 from tests.support.proxy import Line, Proxy

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.access.vouching import TARGET, ask, line, proxy_of, scripted_auth
+from tests.access.asking import TARGET, ask
+from tests.access.vouching import line, proxy_of, scripted_auth
 from tests.support.auth_service import new_key
 from tests.support.client import open_connection, read_response
 from tests.support.fleet import Start

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.access.asking import TARGET, ask
 from tests.access.test_outages_a import ILL
-from tests.access.vouching import ADMIN, SHORT, TARGET, answer, ask, proxy_of, scripted_auth
+from tests.access.vouching import ADMIN, SHORT, answer, proxy_of, scripted_auth
 from tests.support.auth_service import new_key
 from tests.support.client import basic, raw_exchange, request
 from tests.support.faults import buggy_copy

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.access.asking import ask
 from tests.access.vouching import (
     ADMIN,
     HARD_SECONDS,
@@ -15,7 +16,6 @@ from tests.access.vouching import (
     Says,
     ScriptedAuth,
     answer,
-    ask,
     ask_at_once,
     assert_outage,
     line,
