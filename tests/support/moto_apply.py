@@ -52,15 +52,7 @@ class Scene:
 
     def terraform(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`terraform ARGUMENTS` in the copy; what moto has no answer to stands at the end of its stderr."""
-        own = {
-            "HOME": str(self.folder),
-            "TF_CLI_CONFIG_FILE": str(self.folder / "terraform.rc"),
-            "TF_IN_AUTOMATION": "1",
-            "CHECKPOINT_DISABLE": "1",
-            "GOGC": "400",  # as in tests/support/terraform.py
-        }
-        env = clean_environment({**self.environ, **own})
-        done = subprocess.run(["terraform", *arguments], cwd=self.folder, env=env, capture_output=True, text=True)
+        done = terraform.ask_terraform(self.folder, *arguments, environ=self.environ)
         unknown = re.findall(r"The (\w+) action has not been implemented", (self.folder / "moto.log").read_text())
         if done.returncode and unknown:
             done.stderr += f"\nmoto has no answer to {sorted(set(unknown))}: see tests/support/moto_answers.py"
