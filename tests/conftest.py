@@ -23,7 +23,7 @@ pytest.register_assert_rewrite("tests.functional.exchanges", "tests.functional.k
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C again, where a shell started the tests in the background, which ignores it for all that they start."""
+    """Hear Ctrl-C again, where a shell that started the tests in the background has all ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
