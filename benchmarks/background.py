@@ -49,8 +49,8 @@ def slow_uploads(target: Target, path: str, count: int) -> None:
             connection.sendall(b".")
             time.sleep(1.0 / count)
         if ready := answered.select(0):
-            sample = connections[0] if not ready else next(iter(ready))[0].fileobj
-            raise Trouble(f"a slow upload was answered: {sample.recv(1000)!r}")  # type: ignore[union-attr]  # a socket
+            sample = next(one for one in connections if one is ready[0][0].fileobj)
+            raise Trouble(f"a slow upload was answered: {sample.recv(1000)!r}")
 
 
 def wait_for_open(upstream: Target, count: int, alive: Callable[[], bool]) -> None:

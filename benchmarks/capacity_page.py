@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks import pages
 from benchmarks.capacity_check import checks, room_above_mlflow
 from benchmarks.capacity_model import Costs, Demand, Sizing, Task, costs_of, size
 from benchmarks.goals import Results
@@ -11,8 +12,7 @@ from benchmarks.report import Row, markdown, number
 from benchmarks.servers import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "scaling.md"
-BEGIN = "<!-- begin: written by `python -m benchmarks.capacity --write-docs` -->"
-END = "<!-- end: written by `python -m benchmarks.capacity --write-docs` -->"
+COMMAND = "python -m benchmarks.capacity --write-docs"
 
 USERS = (10, 100, 1000, 10_000)
 REQUESTS_PER_USER_HOUR = 400.0
@@ -115,8 +115,4 @@ def for_page(results: Results) -> str:
 
 def renew(results: Results, page: Path = PAGE) -> None:
     """Put the tables between the page's marks. Raises ValueError when it has none, or the results lack figures."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise ValueError(f"{page} does not hold the marks between which the tables belong")
-    page.write_text(f"{before}{BEGIN}\n\n{for_page(results)}\n\n{END}{after}")
+    pages.renew(page, COMMAND, for_page(results))

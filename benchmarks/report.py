@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from benchmarks import pages
 from benchmarks.goals import GOALS, Results
 
-BEGIN, END = "<!-- begin: written by `make bench` -->", "<!-- end: written by `make bench` -->"
+COMMAND = "make bench"  # that writes the page's part
 TARGETS = ("direct", "nginx", "haproxy", "hello", "proxy")
 COLUMNS = [
     ("small request, p50, ms", "small", "p50_ms"),
@@ -111,8 +112,4 @@ def for_page(results: Results) -> str:
 
 def update_page(page: Path, results: Results) -> None:
     """Put the results between the page's marks. Raises ValueError when it has none."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise ValueError(f"{page} does not hold the marks between which the results belong")
-    page.write_text(f"{before}{BEGIN}\n\n{for_page(results)}\n\n{END}{after}")
+    pages.renew(page, COMMAND, for_page(results))

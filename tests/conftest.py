@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.auth_service import ALL_SCOPES, GOOD_KEY, AuthService
+from tests.support.fleet import Start, fleet
 from tests.support.mlflow_server import MlflowServer
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
@@ -22,7 +23,7 @@ pytest.register_assert_rewrite("tests.functional.exchanges", "tests.functional.k
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C again, where a shell started the tests in the background, which ignores it for all that they start."""
+    """Hear Ctrl-C again, where a shell that started the tests in the background has all ignore it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -68,6 +69,13 @@ def auth_service(session_auth_service: AuthService) -> Iterator[AuthService]:
 def proxy_env(upstream: RecordingUpstream, auth_service: AuthService) -> dict[str, str]:
     """The environment of a proxy of one's own in front of `upstream` and `auth_service`."""
     return _environment(upstream.url, auth_service)
+
+
+@pytest.fixture(scope="module")
+def start() -> Iterator[Start]:
+    """Starts proxies: `start(env)`. They are stopped together at the end of the file."""
+    with fleet() as starting:
+        yield starting
 
 
 @pytest.fixture

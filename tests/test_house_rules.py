@@ -48,11 +48,10 @@ def test_no_file_is_too_long_to_be_read_at_once(name: str) -> None:
 def test_what_is_public_says_what_it_does(name: str) -> None:
     tree = TREES[name]
     silent = [name] if ast.get_docstring(tree) is None and tree.body else []
-    for place in (tree, *(node for node in tree.body if isinstance(node, ast.ClassDef))):
-        for node in place.body:
-            public = isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
-            if public and ast.get_docstring(node) is None:
-                silent.append(node.name)
+    for body in (tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))):
+        for node in body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                silent += [node.name] if ast.get_docstring(node) is None else []
     assert silent == []
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
-from tests.functional.keyed import SEARCH
+from tests.access.asking import ask_at_once
 from tests.support.auth_service import ALL_SCOPES, AuthService, new_key
-from tests.support.client import RawResponse, request
+from tests.support.client import RawResponse
 from tests.support.proxy import Proxy
 
-TARGET = f"/mlflow{SEARCH}"
 NAMES = itertools.count()
 # A list of structured fields (RFC 9651), as far as the draft uses them: strings with parameters that are integers.
 ITEM = re.compile(r'"([a-z]+)"((?:;[a-z]+=\d{1,15})+)')
@@ -22,18 +20,6 @@ def limited_key(auth: AuthService, per_hour: int, key_id: str = "") -> str:
     """A new key that may send so many requests in an hour, and everything else."""
     made = key_id or f"limited-{next(NAMES)}"
     return auth.grant(new_key(), key_id=made, scopes=ALL_SCOPES, rate_limit_per_hour=per_hour)
-
-
-def ask(proxy: Proxy, key: str, target: str = TARGET, method: str = "GET", address: str = "203.0.113.9") -> RawResponse:
-    """One request with a key on a connection of its own; its id is in the answer."""
-    sent = [("Authorization", f"Bearer {key}"), ("X-Forwarded-For", address), ("X-Request-ID", f"limit-{next(NAMES)}")]
-    return request(proxy.port, method, target, sent, timeout=30.0)
-
-
-def ask_at_once(proxy: Proxy, keys: list[str], together: int = 16, address: str = "203.0.113.9") -> list[RawResponse]:
-    """A request for each key, so many at a time."""
-    with ThreadPoolExecutor(together) as pool:
-        return list(pool.map(lambda key: ask(proxy, key, address=address), keys))
 
 
 def admitted(proxy: Proxy, key: str, requests: int) -> int:

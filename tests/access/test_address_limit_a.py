@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.access.limited import TARGET, ask, ask_at_once, fields, limited_key, served_by
+from tests.access.asking import TARGET, ask, ask_at_once
+from tests.access.limited import fields, limited_key, served_by
 from tests.functional.keyed import assert_refused
 from tests.support.auth_service import AuthService, new_key
 from tests.support.client import request

@@ -10,20 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.access.vouching import Says, ScriptedAuth, answer, ask, assert_outage, line, proxy_of, scripted_auth, yes
+from tests.access.asking import ask
+from tests.access.vouching import Says, ScriptedAuth, answer, assert_outage, line, proxy_of, scripted_auth, yes
 from tests.support.auth_service import new_key
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.proxy import Line, Proxy
 from tests.support.upstream import RecordingUpstream, chunk, reset_connection
 
 GIGABYTE = 1024**3
 MOST_READ = 24 * 1024 * 1024  # what the kernel's buffers on both sides may take, nobody having read it
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as starting:
-        yield starting
 
 
 @pytest.fixture(scope="module")

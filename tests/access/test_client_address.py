@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
 from tests.functional.keyed import SEARCH, ask, only
 from tests.support.auth_service import AuthService
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
 
 NAMES = itertools.count()
 PEER = "127.0.0.1"
 TWO_HUNDRED = ", ".join(f"198.51.100.{n}" for n in range(200))
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as start:
-        yield start
 
 
 def seen_as(proxy: Proxy, upstream: RecordingUpstream, *headers: tuple[str, str]) -> str:

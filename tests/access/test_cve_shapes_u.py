@@ -7,7 +7,6 @@ MLflow does; whoever it is, the file stays as it is and its content out of every
 
 from __future__ import annotations
 
-import base64
 import json
 import secrets
 import socket
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support.auth_service import AuthService, new_key
-from tests.support.client import RawResponse, request
+from tests.support.client import RawResponse, basic, request
 from tests.support.mlflow_server import MlflowServer
 from tests.support.proxy import Proxy
 
@@ -196,10 +195,10 @@ def test_u09_a_trace_named_like_a_path_is_no_path(scene: Scene, trace: str) -> N
 @pytest.mark.parametrize("sent", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}], ids=str)
 def test_u09_a_page_of_another_site_changes_nothing(scene: Scene, sent: dict[str, str]) -> None:
     """CVE-2023-43472: with the password that the browser remembers, and a body that needs no preflight."""
-    basic = ("Authorization", "Basic " + base64.b64encode(f"eve:{scene.key}".encode()).decode())
+    credential = ("Authorization", basic(scene.key, "eve"))
     run = run_of(scene)
     target = f"/api/mlflow/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run}&path=a.txt"
-    headers = [basic, ("Content-Type", "text/plain")]
+    headers = [credential, ("Content-Type", "text/plain")]
     forged = request(scene.proxy.port, "POST", target, [*headers, *sent.items()], b"x")
     assert (forged.status, forged.json()["error_code"]) == (403, "PERMISSION_DENIED")
     assert "files" not in scene.ask("GET", f"{API}/artifacts/list?run_id={run}").json()

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
-from tests.access.vouching import TARGET, ask, line, proxy_of, scripted_auth
+from tests.access.asking import TARGET, ask
+from tests.access.vouching import line, proxy_of, scripted_auth
 from tests.support.auth_service import new_key
 from tests.support.client import open_connection, read_response
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
 
 THREADS = 4
 KEYS_OF_A_THREAD = 1250
 MOST_GROWTH_KB = 1536  # by the second half, when the first has filled what there is to fill; seen: 350
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as starting:
-        yield starting
 
 
 def flood(proxy: Proxy, thread: int) -> set[int]:

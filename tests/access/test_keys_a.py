@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
 from tests.functional.keyed import SEARCH
 from tests.support.auth_service import AuthService, new_key
-from tests.support.client import RawResponse, request
-from tests.support.fleet import Start, fleet
+from tests.support.client import RawResponse, basic, request
+from tests.support.fleet import Start
 from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
 
 NAMES = itertools.count()
 TARGET = f"/mlflow{SEARCH}"
 Headers = list[tuple[str, str]]
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as starting:
-        yield starting
 
 
 @pytest.fixture(scope="module", params=[1, 4])
@@ -39,11 +32,7 @@ def proxy(
     )
 
 
-def basic(password: str, user: str = "alice") -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-PLACES = {
+PLACES: dict[str, Callable[[str], Headers]] = {
     "Bearer": lambda key: [("Authorization", f"Bearer {key}")],
     "ApiKey": lambda key: [("Authorization", f"ApiKey {key}")],
     "Basic": lambda key: [("Authorization", basic(key))],

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.access.limited import TARGET, admitted, ask, ask_at_once, fields, limited_key, served_by
+from tests.access.asking import TARGET, ask, ask_at_once
+from tests.access.limited import admitted, fields, limited_key, served_by
 from tests.functional.keyed import ARTIFACT, assert_refused
 from tests.support.auth_service import AuthService
 from tests.support.client import request

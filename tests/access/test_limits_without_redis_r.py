@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from app.redis_line import PAUSE_SECONDS
-from tests.access.limited import admitted, ask, ask_at_once, limited_key, served_by
+from tests.access.asking import ask, ask_at_once
+from tests.access.limited import admitted, limited_key, served_by
 from tests.support.auth_service import AuthService
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer, SlowPath

@@ -17,6 +17,7 @@ import pytest
 from tests.support.auth_service import AuthService, new_key
 from tests.support.client import open_connection, read_response
 from tests.support.proxy import Proxy
+from tests.support.route_table import READS_BY_POST, filled
 from tests.support.upstream import RecordingUpstream
 
 FOLDER = Path(__file__).parent
@@ -51,28 +52,12 @@ def test_every_cell_is_from_its_closed_vocabulary() -> None:
 
 
 def test_a_read_only_post_is_open_to_a_key_for_reading() -> None:
-    """Those that MLflow itself asks read permission for. The fifteenth, jobs/search, is of an admin family."""
     found = {
         re.sub(r"^/(ajax-)?api/[23]\.0/?", "", row["path"])
         for row in MATRIX
         if row["method"] == "POST" and row["read"] == "forward"
     }
-    assert found == {
-        "mlflow/artifacts/presigned-download-url",
-        "mlflow/datasets/search",
-        "mlflow/experiments/search",
-        "mlflow/experiments/search-datasets",
-        "mlflow/issues/search",
-        "mlflow/logged-models/search",
-        "mlflow/prompt-optimization/jobs/search",
-        "mlflow/registered-models/get-latest-versions",
-        "mlflow/runs/search",
-        "mlflow/traces/batchGetInfos",
-        "mlflow/traces/calculate-filter-correlation",
-        "mlflow/traces/metrics",
-        "mlflow/traces/search",
-        "/graphql",
-    }
+    assert found == READS_BY_POST
 
 
 @pytest.fixture
@@ -84,11 +69,6 @@ def keys(auth_service: AuthService) -> dict[str, str]:
         )
         for kind, scope in SCOPES.items()
     }
-
-
-def filled(path: str) -> str:
-    """The path of a route with something in place of each parameter."""
-    return re.sub(r"\{[^}]*\}", "x", re.sub(r"\{[^}]*:path\}", "x/y", path))
 
 
 def expected(row: Row, kind: str, mount: str) -> str:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from tests.access.asking import TARGET, ask
 from tests.access.test_outages_a import ILL
-from tests.access.vouching import ADMIN, SHORT, TARGET, answer, ask, proxy_of, scripted_auth
+from tests.access.vouching import ADMIN, SHORT, answer, proxy_of, scripted_auth
 from tests.support.auth_service import new_key
-from tests.support.client import raw_exchange, request
+from tests.support.client import basic, raw_exchange, request
 from tests.support.faults import buggy_copy
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as starting:
-        yield starting
 
 
 def shapes(key: str) -> list[str]:
@@ -34,8 +28,11 @@ def shapes(key: str) -> list[str]:
 
 def send_everywhere(proxy: Proxy, key: str) -> bytes:
     """The key in every place where somebody might put it; all that came back."""
-    basic = "Basic " + base64.b64encode(f"alice:{key}".encode()).decode()
-    headers = [("Authorization", f"Bearer {key}"), ("Authorization", f"ApiKey {key}"), ("Authorization", basic)]
+    headers = [
+        ("Authorization", f"Bearer {key}"),
+        ("Authorization", f"ApiKey {key}"),
+        ("Authorization", basic(key, "alice")),
+    ]
     headers += [("X-API-Key", key), ("Authorization", f"Digest {key}"), ("Authorization", key)]
     headers += [("Proxy-Authorization", f"Bearer {key}"), ("Cookie", f"session={key}"), ("X-Auth-Token", key)]
     got = [request(proxy.port, "GET", TARGET, [pair]).raw for pair in headers]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.access.asking import ask
 from tests.access.vouching import (
     ADMIN,
     HARD_SECONDS,
@@ -16,7 +16,6 @@ from tests.access.vouching import (
     Says,
     ScriptedAuth,
     answer,
-    ask,
     ask_at_once,
     assert_outage,
     line,
@@ -25,22 +24,9 @@ from tests.access.vouching import (
     warm,
 )
 from tests.support.auth_service import new_key
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.proxy import REPOSITORY, Proxy
 from tests.support.upstream import RecordingUpstream, reset_connection
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as starting:
-        yield starting
-
-
-@pytest.fixture
-def auth() -> Iterator[ScriptedAuth]:
-    with scripted_auth() as service:
-        yield service
-
 
 # --- A07 ---
 

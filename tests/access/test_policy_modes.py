@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from tests.functional.keyed import assert_refused
 from tests.support.auth_service import AuthService, new_key
 from tests.support.client import RawResponse, request
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
 
@@ -20,12 +19,6 @@ GET_MODEL = ("GET", "/api/mlflow/api/2.0/mlflow/registered-models/get?name=m")
 CREATE_RUN = ("POST", "/mlflow/api/2.0/mlflow/runs/create")
 WEBHOOK = ("POST", "/mlflow/api/2.0/mlflow/webhooks")
 ADMIN = "admin@example.org"
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as starting:
-        yield starting
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,7 +10,7 @@ from app.scanners import EXACT, FOLDERS
 from tests.functional.keyed import SEARCH, ask, assert_nobody_was_asked, begun, head
 from tests.support.auth_service import AuthService
 from tests.support.client import RawResponse, raw_exchange, request
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.proxy import Line, Proxy
 from tests.support.response import read_response
 from tests.support.upstream import RecordingUpstream
@@ -19,12 +18,6 @@ from tests.support.upstream import RecordingUpstream
 NAMES = itertools.count()
 EVENT = "scanner_request_rejected"
 PATHS = [*EXACT, *(f"{folder}config" for folder in FOLDERS)]
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as start:
-        yield start
 
 
 @pytest.fixture

@@ -4,42 +4,28 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
 
 import pytest
 
+from tests.access.asking import ask
 from tests.access.vouching import (
     HARD_SECONDS,
     NO,
     SHORT,
     Says,
     ScriptedAuth,
-    ask,
     ask_at_once,
     assert_outage,
     line,
     proxy_of,
-    scripted_auth,
     warm,
     yes,
 )
 from tests.support.auth_service import new_key
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.upstream import RecordingUpstream
 
 both = pytest.mark.parametrize("workers", [1, 4])
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as starting:
-        yield starting
-
-
-@pytest.fixture
-def auth() -> Iterator[ScriptedAuth]:
-    with scripted_auth() as service:
-        yield service
 
 
 # --- A05 ---
@@ -164,7 +150,7 @@ def test_a12_a_bound_key_is_asked_about_again_from_another_address(
     known = auth.asked()
     assert known == workers
     auth.says[key] = NO  # as it is for everybody else
-    refused = ask(proxy, key, "198.51.100.7")
+    refused = ask(proxy, key, address="198.51.100.7")
     assert (refused.status, auth.addresses()[known:]) == (401, ["198.51.100.7"])
     assert [response.status for response in ask_at_once(proxy, [key] * 40)] == [200] * 40
     assert auth.asked() == known + 1, "where it was good it still is, for its minute"
@@ -174,5 +160,5 @@ def test_a12_a_key_that_is_good_anywhere_is_not(start: Start, upstream: Recordin
     key = auth.grant(allowed_ips=[], ip_bound=False)
     proxy = proxy_of(start, upstream, auth, 1)
     for number in range(10):
-        assert ask(proxy, key, f"198.51.100.{number}").status == 200
+        assert ask(proxy, key, address=f"198.51.100.{number}").status == 200
     assert auth.addresses() == ["198.51.100.0"]

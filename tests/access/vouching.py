@@ -6,22 +6,19 @@ To a key that nobody spoke of it says 401. What `ill` does, it does to everybody
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.functional.keyed import SEARCH
+from tests.access import asking
 from tests.support.auth_service import new_key
-from tests.support.client import RawResponse, request
+from tests.support.client import RawResponse
 from tests.support.fleet import Start
 from tests.support.proxy import Line, Proxy
 from tests.support.upstream import Recorded, RecordingUpstream
 
-TARGET = f"/mlflow{SEARCH}"
 ADMIN = "/mlflow/api/2.0/mlflow/webhooks"
 SHORT = {
     "AUTH_TIMEOUT_SECONDS": "0.5",
@@ -30,7 +27,6 @@ SHORT = {
     "AUTH_STALE_SECONDS": "30",
 }
 HARD_SECONDS = 1.0
-NAMES = itertools.count()
 Says = Callable[[socket.socket], object]
 
 
@@ -93,12 +89,6 @@ def proxy_of(start: Start, upstream: RecordingUpstream, auth: ScriptedAuth, work
     return start({**urls, **roomy, "PROXY_WORKERS": str(workers), **env})
 
 
-def ask(proxy: Proxy, key: str, address: str = "203.0.113.9", method: str = "GET", target: str = TARGET) -> RawResponse:
-    """One request with a key on a connection of its own; its id is in the answer."""
-    sent = [("Authorization", f"Bearer {key}"), ("X-Forwarded-For", address), ("X-Request-ID", f"v-{next(NAMES)}")]
-    return request(proxy.port, method, target, sent, timeout=30.0)
-
-
 def line(proxy: Proxy, response: RawResponse) -> Line:
     """The access line of an answered request."""
     name = response.header("X-Request-ID")
@@ -106,10 +96,9 @@ def line(proxy: Proxy, response: RawResponse) -> Line:
     return proxy.access_line(name)
 
 
-def ask_at_once(proxy: Proxy, keys: list[str], address: str = "203.0.113.9") -> list[RawResponse]:
+def ask_at_once(proxy: Proxy, keys: list[str]) -> list[RawResponse]:
     """A request for each key, all at the same time."""
-    with ThreadPoolExecutor(len(keys)) as pool:
-        return list(pool.map(lambda key: ask(proxy, key, address), keys))
+    return asking.ask_at_once(proxy, keys, together=len(keys))
 
 
 def assert_outage(response: RawResponse) -> None:

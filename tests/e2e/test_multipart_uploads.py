@@ -24,7 +24,7 @@ TRACKING = "/api/2.0/mlflow"
 PART = {"part_number": 1, "etag": '"0"', "url": "http://127.0.0.1/"}
 UPLOAD = "Multipart upload is not supported for the current artifact repository"
 DOWNLOAD = "Multipart download is not supported for the current artifact repository"
-UNSUPPORTED = {
+UNSUPPORTED: dict[str, tuple[str, str, dict[str, Any] | None, str]] = {
     "create": ("POST", f"{STORE}/mpu/create/folder", {"path": "a b.bin", "num_parts": 3}, UPLOAD),
     "complete": ("POST", f"{STORE}/mpu/complete/folder", {"path": "x", "upload_id": "u", "parts": [PART]}, UPLOAD),
     "abort": ("POST", f"{STORE}/mpu/abort/folder", {"path": "x", "upload_id": "u"}, UPLOAD),

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from tests.support.artifacts import ARTIFACTS, AUTHORIZED, artifact_client, dige
 from tests.support.auth_service import AuthService
 from tests.support.client import RawResponse, request
 from tests.support.mlflow_server import MlflowServer
-from tests.support.process import clean_environment, free_port, kill_group, wait_for_health
+from tests.support.moto_server import CREDENTIALS, moto
 from tests.support.proxy import REPOSITORY, Proxy
 
 pytestmark = pytest.mark.s3
@@ -33,7 +31,6 @@ BUCKET = "models"
 MEBIBYTE = 2**20
 PART_BYTES = 5 * MEBIBYTE  # the least that S3 takes for a part that is not the last
 SIZE = 4 * PART_BYTES + 12345
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 MULTIPART = {
     "MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE": "1",
     "MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE": str(PART_BYTES),
@@ -59,25 +56,10 @@ class Bucket:
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Bucket]:
     assert ENVIRONMENT.is_dir(), f"{ENVIRONMENT} is missing: run `make test-s3`"
-    port = free_port()
-    command = [str(ENVIRONMENT / "bin" / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-    with tempfile.TemporaryDirectory(prefix="moto-") as home, tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            command,
-            cwd=home,
-            env=clean_environment({"HOME": home, **CREDENTIALS}),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            wait_for_health(port, process, 30.0, "/moto-api/")
-            assert request(port, "PUT", f"/{BUCKET}", [("Content-Length", "0")]).status == 200
-            yield Bucket(port)
-        finally:
-            kill_group(process.pid)
-            process.wait()
+    with moto((str(ENVIRONMENT / "bin" / "moto_server"),)) as environ:
+        port = int(environ["AWS_ENDPOINT_URL"].rpartition(":")[2])
+        assert request(port, "PUT", f"/{BUCKET}", [("Content-Length", "0")]).status == 200
+        yield Bucket(port)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def untouched(upstream: RecordingUpstream) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def start() -> Iterator[Start]:
-    """Starts proxies: `start(env)`. They are stopped together at the end."""
+    """As for other tests, but at the end of them all, since `hasty` serves every file."""
     with fleet() as starting:
         yield starting
 

@@ -85,7 +85,7 @@ def slowest_drop(
     sent: list[float] = []
     came: list[float] = []
 
-    def drip(conn: socket.socket, _: Recorded) -> None:
+    def drip(conn: socket.socket, recorded: Recorded) -> None:
         conn.sendall(OK + frames[framing] + b"\r\n")
         for _ in range(count):
             sent.append(time.monotonic())

@@ -16,6 +16,7 @@ from app.scope import Route
 from tests.support.auth_service import AuthService
 from tests.support.client import RawResponse, open_connection, read_response, request
 from tests.support.proxy import Proxy
+from tests.support.route_table import filled
 from tests.support.upstream import RecordingUpstream
 
 MOUNTS = ("/api/mlflow", "/mlflow", "")
@@ -27,11 +28,6 @@ PUBLIC = (*ROOT_HEALTH, *(mount + path for mount in MOUNTS[:2] for path in MOUNT
 # What the bare host serves (contract, section 1): the REST, artifact, OTLP and version families.
 AT_THE_ROOT = re.compile(r"/(api|ajax-api)/.*|/v1/traces|/version")
 Asked = tuple[str, str]
-
-
-def filled(path: str) -> str:
-    """The path of a route with something in place of each parameter."""
-    return re.sub(r"\{[^}]*\}", "x", re.sub(r"\{[^}]*:path\}", "x/y", path))
 
 
 def served(route: Route, mount: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from app.headers import CLIENT_ONLY, CREDENTIALS, HOP_BY_HOP
 from tests.functional.keyed import ARTIFACT, BEARER, SEARCH, ask, assert_refused, begun, head, only
 from tests.support.auth_service import GOOD_KEY, AuthService, new_key
-from tests.support.client import read_response, request
+from tests.support.client import basic, read_response, request
 from tests.support.process import free_port
 from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
@@ -185,7 +184,7 @@ def test_an_expectation_is_answered_here(shared_proxy: Proxy, upstream: Recordin
     assert_refused(ask(shared_proxy, "PUT", f"/mlflow{ARTIFACT}", [("Expect", "tea")], b"x"), 417, "BAD_REQUEST")
 
 
-BASIC = "Basic " + base64.b64encode(f"alice:{GOOD_KEY}".encode()).decode()
+BASIC = basic(GOOD_KEY, "alice")
 SERVICE = "Basic c2VydmljZTpmb3ItbWxmbG93"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import socket
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from tests.support.auth_service import GOOD_KEY
 from tests.support.client import RawResponse, open_connection, read_response, request
 from tests.support.faults import closed_port
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.proxy import Proxy
 from tests.support.upstream import Recorded, RecordingUpstream
 
@@ -24,12 +23,6 @@ LIVE = ("/health", "/live", "/ready", "/api/mlflow/health", "/mlflow/health")
 ASKER_WAITS_SECONDS = 5.0  # the SDK's probe; a load balancer's is as long
 FRESH_SECONDS = 2.0
 HOST_REJECTED = b"Invalid Host header - possible DNS rebinding attack detected"
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as start_one:
-        yield start_one
 
 
 @pytest.fixture
@@ -133,7 +126,11 @@ def test_an_mlflow_that_is_away_is_unhealthy(start: Start, proxy_env: dict[str, 
 
 
 def test_an_mlflow_that_hangs_is_reported_before_the_asker_gives_up(proxy: Proxy, upstream: RecordingUpstream) -> None:
-    upstream.script(lambda conn, recorded: upstream.stopping.wait(30) and conn.close())
+    def hang(conn: socket.socket, recorded: Recorded) -> None:
+        if upstream.stopping.wait(30):
+            conn.close()
+
+    upstream.script(hang)
     try:
         response = request(proxy.port, "GET", SUMMARIES[0], timeout=ASKER_WAITS_SECONDS)
     finally:

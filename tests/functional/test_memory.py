@@ -48,7 +48,7 @@ def test_200_mb_down_leave_no_trace_in_memory(fresh: Proxy, large: RecordingUpst
     large.reset()
     frames = {"length": b"Content-Length: %d\r\n" % (COUNT * len(BLOCK)), "chunked": b"Transfer-Encoding: chunked\r\n"}
 
-    def pour(conn: socket.socket, _: Recorded) -> None:
+    def pour(conn: socket.socket, recorded: Recorded) -> None:
         conn.sendall(b"HTTP/1.1 200 OK\r\n" + frames.get(framing, b"") + b"\r\n")
         for _ in range(COUNT):
             conn.sendall(chunk(BLOCK) if framing == "chunked" else BLOCK)

@@ -25,7 +25,7 @@ from tests.functional.keyed import ARTIFACT, BEARER, SEARCH, ask, begun
 from tests.support.auth_service import ALL_SCOPES, AuthService, new_key
 from tests.support.client import open_connection, raw_exchange, request
 from tests.support.emf import violations
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.metrics import Figures, fetch, scrape
 from tests.support.process import free_port
 from tests.support.proxy import Line, Proxy, start_failing
@@ -86,12 +86,6 @@ def metered(start: Start, env: dict[str, str], **more: str) -> Metered:
     made = Metered(start({**env, **more}), port)
     made.wait_workers(int(more["PROXY_WORKERS"]))
     return made
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as start_one:
-        yield start_one
 
 
 @pytest.fixture(scope="module")

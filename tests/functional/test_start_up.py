@@ -6,14 +6,13 @@ import json
 import secrets
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.auth_service import GOOD_KEY, AuthService
 from tests.support.client import request
-from tests.support.fleet import Start, fleet
+from tests.support.fleet import Start
 from tests.support.process import free_port
 from tests.support.proxy import start_failing
 from tests.support.upstream import RecordingUpstream
@@ -30,12 +29,6 @@ Refusal = subprocess.CompletedProcess[str]
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal comes within a second; one that does not come is waited for no longer than this."""
     monkeypatch.setattr("tests.support.proxy.START_SECONDS", 10.0)
-
-
-@pytest.fixture(scope="module")
-def start() -> Iterator[Start]:
-    with fleet() as start_one:
-        yield start_one
 
 
 def refused(**env: str) -> Refusal:

@@ -207,7 +207,7 @@ def test_an_upstream_that_does_not_read_is_504(hasty: Proxy, upstream: Recording
 
 
 def test_a_transfer_that_makes_progress_is_never_cut(hasty: Proxy, upstream: RecordingUpstream) -> None:
-    def drip(conn: socket.socket, _: Recorded) -> None:
+    def drip(conn: socket.socket, recorded: Recorded) -> None:
         conn.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n")
         for _ in range(6):
             upstream.stopping.wait(0.2)

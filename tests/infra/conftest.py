@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import hcl2
 import pytest
 
-from scripts.alb.rules import PLAIN
+from scripts.alb.rules import PLAIN, TERRAFORM
 from tests.support import terraform
 
 Container = dict[str, Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the Terraform files."""
+    for path in TERRAFORM.glob("*.tf"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.driver import Driver, driving
 from tests.support.moto_server import INFRA, ROOT, missing, moto
 from tests.support.process import clean_environment
 
@@ -27,15 +28,11 @@ class Balancer:
     """A load balancer with the repository's rules."""
 
     environ: dict[str, str]
-    driver: subprocess.Popen[str]
+    driver: Driver
     arns: dict[str, str]
 
     def ask(self, *question: Any) -> Any:
-        """Ask tests/support/live_balancer.py."""
-        assert self.driver.stdin and self.driver.stdout
-        self.driver.stdin.write(json.dumps(question) + "\n")
-        self.driver.stdin.flush()
-        return json.loads(self.driver.stdout.readline())
+        return self.driver.ask(*question)
 
     def check(self, *options: str) -> tuple[int, str]:
         """Run the script: exit code, and all that it wrote."""
@@ -88,15 +85,8 @@ def hosts(*values: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def driven() -> Iterator[Balancer]:
-    with moto() as environ:
-        command = [str(INFRA / "python"), "tests/support/live_balancer.py"]
-        env = clean_environment(environ)
-        with subprocess.Popen(
-            command, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as driver:
-            yield Balancer(environ, driver, {})
-            assert driver.stdin
-            driver.stdin.close()
+    with moto() as environ, driving(environ) as driver:
+        yield Balancer(environ, driver, {})
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import pytest
 
 from tests.support import terraform
 from tests.support.deploy_scene import ALARMS, FAMILY, KEY, ROOT, SERVICE, registry
+from tests.support.driver import driving
 from tests.support.moto_server import INFRA, missing, moto
 from tests.support.process import clean_environment
 from tests.support.stub_aws import Stubs
@@ -101,12 +102,8 @@ def containers(planned: str | None) -> Any:
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
     with moto(MOTO_ECS_SERVICE_RUNNING="2") as environ:
-        driver = [str(INFRA / "python"), "tests/support/live_balancer.py"]
-        make = json.dumps(["make", "development", 100]) + "\n"
-        done = subprocess.run(
-            driver, cwd=ROOT, env=clean_environment(environ), input=make, capture_output=True, text=True, check=True
-        )
-        arns = json.loads(done.stdout)
+        with driving(environ) as driver:
+            arns = driver.ask("make", "development", 100)
         groups = {f"TF_VAR_{name}_target_group_arn": arns[name] for name in ("api", "auth")}
         cloud = Cloud({**environ, **groups}, Stubs(tmp_path / "stubs", ("docker", "mlflow-python")))
         aws = cloud.aws

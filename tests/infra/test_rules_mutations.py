@@ -6,7 +6,6 @@ The files are copied and their text is changed, so what is shown is the whole wa
 from __future__ import annotations
 
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import NamedTuple
 import pytest
 
 from scripts.alb import checks
-from scripts.alb.rules import TERRAFORM
 
 RULES = "alb-listener-rules.tf"
 Edit = Callable[[str], str]
@@ -311,14 +309,6 @@ MUTATIONS = [
     Mutation("HTTPS ends in what no client reads", "alb.tf", anywhere(("error_code =", "code =")), "listeners"),
     Mutation("a third listener", "alb.tf", lambda text: text + THIRD_LISTENER, "listeners"),
 ]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A copy of the Terraform files."""
-    for path in TERRAFORM.glob("*.tf"):
-        shutil.copy(path, tmp_path)
-    return tmp_path
 
 
 def test_as_they_are_no_check_complains(folder: Path) -> None:

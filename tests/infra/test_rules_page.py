@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,10 @@ import pytest
 from scripts.alb import page as pages
 from scripts.alb import tables
 from scripts.alb.matching import NOBODY, Request, service_of, target_of
-from scripts.alb.rules import TERRAFORM, Unreadable, read_rules
+from scripts.alb.rules import Unreadable, read_rules
 from scripts.alb.timeouts import Chain, faults, read_chain
 
 PAGE = pages.PAGE.read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A copy of the Terraform files."""
-    for path in TERRAFORM.glob("*.tf"):
-        shutil.copy(path, tmp_path)
-    return tmp_path
 
 
 def changed(folder: Path, name: str, old: str, new: str) -> Path:

@@ -19,6 +19,7 @@ import pytest
 
 from scripts.alb.rules import read_rules
 from tests.support import terraform
+from tests.support.driver import driving
 from tests.support.moto_server import INFRA, missing, moto
 from tests.support.process import clean_environment
 from tests.support.stub_aws import Stubs, answer
@@ -268,11 +269,8 @@ def module_for_moto(folder: Path, environ: dict[str, str]) -> Path:
     names = ("alb.tf", "alb-listener-rules.tf", "versions.tf", *(path.name for path in MODULE.glob("variables*.tf")))
     for name in names:
         shutil.copy2(MODULE / name, module)
-    driver = [str(INFRA / "python"), "tests/support/live_balancer.py"]
-    asked = json.dumps(["make", "elsewhere", 100]) + "\n"
-    env = clean_environment(environ)
-    made = subprocess.run(driver, cwd=ROOT, env=env, input=asked, capture_output=True, text=True, check=True).stdout
-    arns = json.loads(made)
+    with driving(environ) as driver:
+        arns = driver.ask("make", "elsewhere", 100)
     own = {
         "environment": "development",
         "certificate_arn": arns["certificate"],
@@ -286,11 +284,10 @@ def module_for_moto(folder: Path, environ: dict[str, str]) -> Path:
     (module / "own.auto.tfvars").write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in own.items()))
     (module / "network.tf").write_text('resource "aws_security_group" "alb" {\n  vpc_id = var.vpc_id\n}\n')
     (module / "provider_override.tf").write_text(PROVIDER)
-    mirror = terraform._mirror()
     lines = (
         "disable_checkpoint = true",
         "provider_installation {",
-        f'filesystem_mirror {{\n path = "{mirror}"\n}}',
+        f'filesystem_mirror {{\n path = "{terraform.mirror()}"\n}}',
         "}",
     )
     (module / "rc").write_text("\n".join(lines) + "\n")

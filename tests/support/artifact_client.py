@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import mlflow
 from mlflow import MlflowClient
@@ -123,11 +124,11 @@ def multipart(source: str, folder: str, target: str) -> dict[str, Any]:
         calls.append(f"{method.upper()} {url.partition('?')[0]}")
         return send(session, method, url, *args, **kwargs)
 
-    requests.Session.request = counted
-    repository = get_artifact_repository(f"mlflow-artifacts:/{folder}")
-    repository.log_artifact(source)
-    repository.download_artifacts(os.path.basename(source), target)
-    return {"calls": calls, "listed": [[file.path, file.file_size] for file in repository.list_artifacts()]}
+    with patch.object(requests.Session, "request", counted):
+        repository = get_artifact_repository(f"mlflow-artifacts:/{folder}")
+        repository.log_artifact(source)
+        repository.download_artifacts(os.path.basename(source), target)
+        return {"calls": calls, "listed": [[file.path, file.file_size] for file in repository.list_artifacts()]}
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

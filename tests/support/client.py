@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import select
 import socket
@@ -10,9 +11,14 @@ from collections.abc import Iterable, Sequence
 
 from tests.support.response import RawResponse, Sink, read_response
 
-__all__ = ["RawResponse", "open_connection", "raw_exchange", "read_response", "request"]
+__all__ = ["RawResponse", "basic", "open_connection", "raw_exchange", "read_response", "request"]
 
 Header = tuple[str | bytes, str | bytes]
+
+
+def basic(password: str, user: str = "anybody") -> str:
+    """The Authorization header of a client that has the key as its password."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 def open_connection(port: int, timeout: float = 10.0) -> socket.socket:

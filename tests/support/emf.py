@@ -15,8 +15,7 @@ MOST_BYTES = 256 * 1024
 PAST_SECONDS, FUTURE_SECONDS = 14 * 86_400, 2 * 3600  # what CloudWatch takes
 MOST_METRICS = MOST_VALUES = 100
 MOST_KEYS = 30
-SIZES = ("Bytes", "Kilobytes", "Megabytes", "Gigabytes", "Terabytes")
-SIZES += ("Bits", "Kilobits", "Megabits", "Gigabits", "Terabits")
+SIZES = "Bytes Kilobytes Megabytes Gigabytes Terabytes Bits Kilobits Megabits Gigabits Terabits".split()
 UNITS = {"Seconds", "Microseconds", "Milliseconds", "Percent", "Count", "None", "Count/Second"}
 UNITS |= {*SIZES, *(f"{size}/Second" for size in SIZES)}
 

@@ -15,19 +15,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from subprocess import PIPE
 from typing import Any
 
 from scripts.alb.rules import Rule
 from tests.support import moto_server, terraform
-from tests.support.moto_server import INFRA, REGION, ROOT
-from tests.support.process import clean_environment, free_port, kill_group, wait_for_health
+from tests.support.driver import Driver, driving
+from tests.support.moto_server import INFRA
+from tests.support.process import clean_environment
 
 HERE = Path(__file__).parent
 EXAMPLE, GIVEN = "example.tfvars", "given.tfvars"
 VAR_FILES = (f"-var-file={EXAMPLE}", f"-var-file={GIVEN}")
 # A call that moto does not know is answered 500, which the provider would try again for minutes.
 RETRIES = 'provider "aws" {\n  max_retries = 2\n}\n'
+WITH_ALL_ANSWERS = (str(INFRA / "python"), "-P", str(HERE / "moto_answers.py"))
 CONDITIONS = {
     "host-header": ("hosts", "HostHeaderConfig"),
     "path-pattern": ("paths", "PathPatternConfig"),
@@ -42,39 +43,35 @@ def missing() -> str:
 
 @dataclass
 class Scene:
-    """A copy of the module in `folder`, an AWS at `environ`, and `given`: the variables that name what was there.
-
-    `driver` is tests/support/live_balancer.py, which has boto3.
-    """
+    """A copy of the module in `folder`, an AWS at `environ`, and `given`: the variables that name what was there."""
 
     folder: Path
     environ: dict[str, str]
     given: dict[str, Any]
-    driver: subprocess.Popen[str]
+    driver: Driver
 
     def terraform(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`terraform ARGUMENTS` in the copy; what moto has no answer to stands at the end of its stderr."""
-        own = {
-            "HOME": str(self.folder),
-            "TF_CLI_CONFIG_FILE": str(self.folder / "terraform.rc"),
-            "TF_IN_AUTOMATION": "1",
-            "CHECKPOINT_DISABLE": "1",
-            "GOGC": "400",  # as in tests/support/terraform.py
-        }
-        env = clean_environment({**self.environ, **own})
-        done = subprocess.run(["terraform", *arguments], cwd=self.folder, env=env, capture_output=True, text=True)
+        done = terraform.ask_terraform(self.folder, *arguments, environ=self.environ)
         unknown = re.findall(r"The (\w+) action has not been implemented", (self.folder / "moto.log").read_text())
         if done.returncode and unknown:
             done.stderr += f"\nmoto has no answer to {sorted(set(unknown))}: see tests/support/moto_answers.py"
         return done
 
+    def must(self, *arguments: str) -> str:
+        """What `terraform ARGUMENTS` says in the copy. Raises `TerraformFailed`."""
+        done = self.terraform(*arguments)
+        if done.returncode:
+            raise terraform.TerraformFailed(f"terraform {arguments[0]}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+        return done.stdout
+
     def plan(self, *options: str) -> None:
         """Make a plan, for `planned` and `apply`. Raises `TerraformFailed`."""
-        self._must("plan", "-input=false", "-no-color", "-out=made.tfplan", *VAR_FILES, *options)
+        self.must("plan", "-input=false", "-no-color", "-out=made.tfplan", *VAR_FILES, *options)
 
     def planned(self) -> dict[str, Any]:
         """What `terraform show -json` says of the last plan."""
-        shown: dict[str, Any] = json.loads(self._must("show", "-json", "made.tfplan"))
+        shown: dict[str, Any] = json.loads(self.must("show", "-json", "made.tfplan"))
         return shown
 
     def apply(self) -> subprocess.CompletedProcess[str]:
@@ -87,11 +84,11 @@ class Scene:
 
     def state(self) -> dict[str, dict[str, Any]]:
         """Every resource that Terraform has made, by its address."""
-        return managed(json.loads(self._must("show", "-json")).get("values", {}))
+        return managed(json.loads(self.must("show", "-json")).get("values", {}))
 
     def elb(self, method: str, **arguments: Any) -> Any:
         """What boto3's client of the load balancers gives."""
-        return self._ask("elb", method, arguments)
+        return self.driver.ask("elb", method, arguments)
 
     def live(self, listener_arn: str) -> dict[str, dict[str, Any]]:
         """The rules of a listener as moto tells them, by ARN, without its default."""
@@ -101,20 +98,8 @@ class Scene:
     def check_live_rules(self, *options: str) -> tuple[int, str]:
         """Run scripts/check_live_rules.py with the module's variables: exit code, and all that it wrote."""
         files = [word for name in (EXAMPLE, GIVEN) for word in ("--var-file", str(self.folder / name))]
-        code, written = self._ask("check", [*files, *options])
+        code, written = self.driver.ask("check", [*files, *options])
         return code, written
-
-    def _ask(self, *question: Any) -> Any:
-        assert self.driver.stdin and self.driver.stdout
-        self.driver.stdin.write(json.dumps(question) + "\n")
-        self.driver.stdin.flush()
-        return json.loads(self.driver.stdout.readline())
-
-    def _must(self, *arguments: str) -> str:
-        done = self.terraform(*arguments)
-        if done.returncode:
-            raise terraform.TerraformFailed(f"terraform {arguments[0]}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-        return done.stdout
 
 
 @contextmanager
@@ -122,15 +107,17 @@ def scene() -> Iterator[Scene]:
     """An initialised copy of the module, unchanged but for a provider that speaks to moto, and a moto for it alone."""
     with tempfile.TemporaryDirectory(prefix="apply-") as name:
         folder = Path(name)
-        for path, content in terraform._files().items():
+        for path, content in terraform.files().items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(content)
         (folder / "retries_override.tf").write_text(RETRIES)
-        with _moto(folder) as environ, _driver(environ) as driver:
+        # Without it a policy of AWS's own is not there, and cannot be attached.
+        known = {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+        with moto_server.moto(WITH_ALL_ANSWERS, folder, **known) as environ, driving(environ) as driver:
             given = {**_given(folder, environ), "deletion_protection": False}  # so that all can be destroyed again
             (folder / GIVEN).write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items()))
             made = Scene(folder, environ, given, driver)
-            made._must("init", "-input=false", "-no-color")
+            made.must("init", "-input=false", "-no-color")
             yield made
 
 
@@ -159,46 +146,6 @@ def in_order(rule: Rule) -> Rule:
     hosts, paths, methods = sorted(rule.hosts), sorted(rule.paths), sorted(rule.methods)
     targets = tuple(sorted(rule.targets))
     return replace(rule, hosts=tuple(hosts), paths=tuple(paths), methods=tuple(methods), targets=targets)
-
-
-@contextmanager
-def _moto(folder: Path) -> Iterator[dict[str, str]]:
-    """A moto with all answers: the environment for those who shall speak to it."""
-    port = free_port()
-    credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
-    # Without it a policy of AWS's own is not there, and cannot be attached.
-    settings = {"MOTO_IAM_LOAD_MANAGED_POLICIES": "true", "HOME": str(folder)}
-    command = [str(INFRA / "python"), "-P", str(HERE / "moto_answers.py"), "-H", "127.0.0.1", "-p", str(port)]
-    with (folder / "moto.log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=clean_environment({**credentials, **settings}),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        try:
-            wait_for_health(port, process, 60.0, "/moto-api/")
-        except RuntimeError as failure:
-            raise RuntimeError(f"{failure}: {(folder / 'moto.log').read_text()[-1000:]}") from None
-        yield {**credentials, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "HOME": str(folder)}
-    finally:
-        kill_group(process.pid)
-        process.wait()
-
-
-@contextmanager
-def _driver(environ: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    command, env = [str(INFRA / "python"), str(HERE / "live_balancer.py")], clean_environment(environ)
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdin=PIPE, stdout=PIPE, text=True) as driver:
-        try:
-            yield driver
-        finally:
-            assert driver.stdin
-            driver.stdin.close()  # which ends it
 
 
 def _given(folder: Path, environ: dict[str, str]) -> dict[str, Any]:

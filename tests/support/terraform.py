@@ -57,7 +57,7 @@ def missing() -> str:
     """Why Terraform cannot be used on this machine, or nothing if it can: the program, and a mirror of the provider."""
     if shutil.which("terraform") is None:
         return "no terraform on this machine"
-    if _mirror() is None:
+    if mirror() is None:
         return "no mirror of Terraform's AWS provider on this machine (.../registry.terraform.io/hashicorp/aws)"
     return ""
 
@@ -110,29 +110,28 @@ def _copy() -> Iterator[Path]:
         raise TerraformFailed(f"{base} belongs to somebody else")
     with (base / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        files = _files()
-        digest = hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()[:16]
+        made_from = files()
+        digest = hashlib.sha256(repr(sorted(made_from.items())).encode()).hexdigest()[:16]
         folder = base / digest
         if not (folder / "initialised").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            _make(folder, files)
+            _make(folder, made_from)
         os.utime(folder)
         _forget_old_ones(base)
         yield folder
 
 
-def _files() -> dict[str, str]:
+def files() -> dict[str, str]:
     """Path and content of what the copy is made from."""
     sources = [*MODULE.glob("*.tf"), *MODULE.glob("tests/**/*.hcl")]
-    files = {str(path.relative_to(MODULE)): path.read_text() for path in sources}
     program = shutil.which("terraform") or ""
     made_by = f"# {program}, {os.stat(program).st_mtime}\n"  # another version may plan otherwise
-    mirror = f'provider_installation {{\n  filesystem_mirror {{\n    path = "{_mirror()}"\n  }}\n}}\n'
+    installation = f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror()}"\n  }}\n}}\n'
     return {
-        **files,
+        **{str(path.relative_to(MODULE)): path.read_text() for path in sources},
         "example.tfvars": example_variables(),
         "offline_override.tf": OVERRIDE,
-        "terraform.rc": f"{made_by}disable_checkpoint = true\n{mirror}",
+        "terraform.rc": f"{made_by}disable_checkpoint = true\n{installation}",
     }
 
 
@@ -151,8 +150,12 @@ def _forget_old_ones(base: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _terraform(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def ask_terraform(
+    folder: Path, *arguments: str, environ: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`terraform ARGUMENTS` in a folder that was made of `files()`, with `environ` in its environment."""
     env = {
+        **(environ or {}),
         "HOME": str(folder),
         "TF_CLI_CONFIG_FILE": str(folder / "terraform.rc"),
         "TF_IN_AUTOMATION": "1",
@@ -160,16 +163,20 @@ def _terraform(folder: Path, *arguments: str, check: bool = True) -> subprocess.
         "GOGC": "400",  # a fifth less processor time, for 150 MB more
     }
     # Without what AWS's libraries read from the environment: nothing here may reach an account.
-    done = subprocess.run(
+    return subprocess.run(
         ["terraform", *arguments], cwd=folder, env=clean_environment(env), capture_output=True, text=True
     )
+
+
+def _terraform(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = ask_terraform(folder, *arguments)
     if check and done.returncode != 0:
         raise TerraformFailed(f"terraform {arguments[0]}: {done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     return done
 
 
 @functools.cache
-def _mirror() -> Path | None:
+def mirror() -> Path | None:
     """The root of a mirror with a provider that versions.tf allows. `find` takes half a second for a whole disk."""
     skipped = ["(", "-path", "/proc", "-o", "-path", "/sys", "-o", "-path", "/dev", "-o", "-path", "/tmp", ")"]
     wanted = ["-type", "d", "-path", "*/registry.terraform.io/hashicorp/aws"]

@@ -84,6 +84,8 @@ def whole(answer: Incoming, size: int = 1000) -> bytes:
 class Secured(ssl.SSLSocket):
     """A TLS socket as far as anybody asks: a descriptor, what was decrypted and not read, and what a reading gives."""
 
+    suppress_ragged_eofs: bool  # which every one has, though typeshed does not say so
+
     def __init__(self, sock: socket.socket, *steps: bytes | Exception, pending: int = 0) -> None:
         self._script = Script(*steps)
         self._descriptor = sock.fileno()

@@ -1,4 +1,4 @@
-"""Fixtures of the unit tests that need the whole app."""
+"""Fixtures of the unit tests: what the whole app needs around it, and a clock."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import requests
 import responses
 
+from tests.support.clock import Clock
 from tests.unit.scripted import MLFLOW, Keys
 
 
@@ -15,6 +16,12 @@ from tests.unit.scripted import MLFLOW, Keys
 def no_headers(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library `responses` looks for Retry-After in every answer; ours have their headers in `raw` alone."""
     monkeypatch.setattr(requests.Response, "headers", {}, raising=False)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Stands still; give it to what asks for one."""
+    return Clock()
 
 
 @pytest.fixture

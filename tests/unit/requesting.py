@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from urllib3.util import Timeout
@@ -29,8 +29,8 @@ class Line:
         self.answer = ends.incoming()
         self._sending = Sending(ends.upstream, self.answer, ends.client if watches else None, timeout)
 
-    def send(self, body: object = None, chunked: bool = False) -> bool:
-        return self._sending.send(HEAD, body, chunked)  # type: ignore[arg-type]  # any iterable of blocks
+    def send(self, body: Iterable[bytes | memoryview] | None = None, chunked: bool = False) -> bool:
+        return self._sending.send(HEAD, body, chunked)
 
     @property
     def sent(self) -> bytes:

@@ -13,27 +13,16 @@ from typing import Any
 import pytest
 from pythonjsonlogger.json import JsonFormatter
 
-from app import access_log
-from app.access_log import Finished, Line, Out, logging_config, moment, record
-from tests.unit import samples
+from app.access_log import Finished, Line, logging_config, moment
+from app.out import Out
+from tests.unit.logged import NOW, fields, stop_clocks
 
-NOW = 1_700_000_000.1239
 FIELDS = (
     "event ts level request_id trace_id method path upstream_path target_url mount family action resource outcome "
     "status upstream_status error_code error_kind duration_ms upstream_ms ttfb_ms auth_ms auth_source attempts "
     "bytes_in bytes_out client_ip user_id key_id user_agent worker version"
 ).split()
-
-
-@pytest.fixture(autouse=True)
-def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_log, "monotonic", lambda: 1002.3456)
-    monkeypatch.setattr(access_log, "time", lambda: NOW)
-
-
-def fields(**changed: Any) -> dict[str, str | int | float]:
-    scope = samples.scope(**{"begun": 1000.0, "finished": True, "principal": samples.principal(), **changed})
-    return record(scope, 200, 67)
+clocks = pytest.fixture(autouse=True)(stop_clocks)
 
 
 def finished(**changed: Any) -> Finished:
@@ -58,8 +47,8 @@ def test_the_fields_stand_in_one_order(write: Callable[[], str]) -> None:
 
 
 def test_both_ways_give_the_same_names_values_and_types() -> None:
-    changed = {"upstream_seconds": 1.5, "first_byte": 1001.75, "auth_seconds": 0.0123, "bytes_in": 2**40}
-    short, long = json.loads(Line().format(finished(**changed))), json.loads(the_long_way(fields(**changed)))
+    more: dict[str, Any] = {"upstream_seconds": 1.5, "first_byte": 1001.75, "auth_seconds": 0.0123, "bytes_in": 2**40}
+    short, long = json.loads(Line().format(finished(**more))), json.loads(the_long_way(fields(**more)))
     assert [(name, type(value), value) for name, value in short.items()] == [
         (name, type(value), value) for name, value in long.items()
     ]
@@ -85,9 +74,10 @@ TEXTS = {
 @pytest.mark.parametrize("field", ["user_agent", "upstream_path"])
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_any_text_stays_in_its_field_of_a_line_of_ascii(field: str, text: str) -> None:
-    line = Line().format(finished(**{field: text}))
+    changed: dict[str, Any] = {field: text}
+    line = Line().format(finished(**changed))
     assert line.isascii() and "\n" not in line and "\r" not in line
-    assert json.loads(line) == json.loads(the_long_way(fields(**{field: text})))
+    assert json.loads(line) == json.loads(the_long_way(fields(**changed)))
     assert json.loads(line)[field] == text
     assert list(json.loads(line)) == FIELDS
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import responses
 
 from app.translate import MOUNTS
-from tests.unit.scripted import KEY, ask, client, error_code
+from tests.unit.samples import KEY, headers_of
+from tests.unit.scripted import ask, client, error_code
 
 pytestmark = pytest.mark.usefixtures("keys")
 
@@ -53,7 +56,7 @@ def test_an_escape_in_the_path_does_not_switch_artifacts_on(mlflow: responses.Re
 def test_an_escape_in_the_path_does_not_change_the_style(mlflow: responses.RequestsMock) -> None:
     """/%61pi/ is /api/ to MLflow, which in the external style does not serve it: refuse it or translate it."""
     answer = ask(client(MLFLOW_API_STYLE="ajax-api"), "GET", "/mlflow/%61pi/2.0/mlflow/runs/get", KEY)
-    sent = [call.request.headers.manner.target for call in mlflow.calls]  # type: ignore[attr-defined]  # only ours have a manner
+    sent = [headers_of(call.request).manner.target for call in mlflow.calls]
     assert answer.status_code in (400, 404) or sent == ["/ajax-api/2.0/mlflow/runs/get"]
 
 
@@ -70,7 +73,8 @@ def test_a_transfer_may_be_silent_for_longer_than_a_json_call(mlflow: responses.
     asker = client(READ_TIMEOUT_SECONDS="11", ARTIFACT_READ_TIMEOUT_SECONDS="99")
     ask(asker, "GET", "/mlflow" + path, KEY)
     ask(asker, "GET", "/mlflow/version", KEY)
-    assert [call.request.req_kwargs["timeout"] for call in mlflow.calls] == [(3.0, 99.0), (3.0, 11.0)]  # type: ignore[attr-defined]  # the mock adds it
+    sent: list[Any] = [call.request for call in mlflow.calls]  # to which the mock adds what the adapter was given
+    assert [request.req_kwargs["timeout"] for request in sent] == [(3.0, 99.0), (3.0, 11.0)]
 
 
 def test_json_bodies_are_bounded_and_artifacts_are_not(mlflow: responses.RequestsMock) -> None:

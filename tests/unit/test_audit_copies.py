@@ -10,12 +10,13 @@ import requests
 
 from app.errors import BodyTooLarge, ClientGone
 from app.inbound import Body
+from app.passthrough import respond
 from app.policy import RouteTable, read_routes
 from app.resource import MOST_BYTES, resource_of
 from app.scope import RequestScope
 from tests.unit import samples
 from tests.unit.arriving import CHUNKED, body_environ, chunked, of_length
-from tests.unit.test_passthrough import BASE, answer, respond
+from tests.unit.test_passthrough import BASE, answer, blocks_of
 
 TABLE = RouteTable(read_routes())
 DELETE = ("DELETE", "/api/2.0/mlflow/registered-models/delete")
@@ -113,7 +114,7 @@ def test_a_kept_block_is_a_copy() -> None:
 
 def handed_on(given: requests.Response, scope: RequestScope) -> bytes:
     """An answer's way down: what the client gets of it."""
-    return b"".join(respond(given, scope, {}, BASE).response)  # type: ignore[arg-type]  # blocks of bytes
+    return b"".join(blocks_of(respond(given, scope, {}, BASE)))
 
 
 def test_the_answer_to_what_creates_something_is_kept() -> None:

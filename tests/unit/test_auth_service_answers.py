@@ -215,7 +215,7 @@ def test_nothing_but_true_makes_an_admin(value: Any) -> None:
 def test_email_roles_and_is_admin_are_read_from_either_place_and_the_outer_one_wins() -> None:
     fields = {"email": "a@example.org", "roles": ["r"], "is_admin": True}
     for principal in (read(**fields), read(user=fields), read(email=None, roles=None, is_admin=None, user=fields)):
-        assert (principal.email, principal.roles, principal.is_admin) == ("a@example.org", {"r"}, True)
+        assert (principal.email, principal.roles, principal.is_admin) == ("a@example.org", frozenset({"r"}), True)
     outer = read(email="b@example.org", roles=[], is_admin=False, user=fields)
     assert (outer.email, outer.roles, outer.is_admin) == ("b@example.org", frozenset(), False)
 

@@ -7,7 +7,8 @@ import responses
 
 from app.policy import read_routes
 from app.translate import MOUNTS
-from tests.unit.scripted import KEY, ask, client, sample_path
+from tests.unit.samples import KEY, headers_of
+from tests.unit.scripted import ask, client, sample_path
 
 pytestmark = pytest.mark.usefixtures("keys")
 EVERY_MOUNT = (*MOUNTS, "")
@@ -27,7 +28,7 @@ def test_a_bare_mount_is_sent_to_the_mount_with_a_slash_by_a_relative_location(
 @pytest.mark.parametrize("mount", MOUNTS)
 def test_the_mount_with_a_slash_is_the_ui(mlflow: responses.RequestsMock, mount: str) -> None:
     assert ask(client(), "GET", f"{mount}/", KEY).status_code == 200
-    assert mlflow.calls[0].request.headers.manner.target == "/"  # type: ignore[attr-defined]  # only ours have a manner
+    assert headers_of(mlflow.calls[0].request).manner.target == "/"
 
 
 def test_nothing_else_is_ever_redirected_by_us(mlflow: responses.RequestsMock) -> None:

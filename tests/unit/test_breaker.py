@@ -5,21 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.breaker import FAILURES_IN_A_ROW, LEAST_IN_WINDOW, PROBE_SECONDS, WINDOW_SECONDS, Breaker
-
-
-class Clock:
-    """A clock that stands still."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.support.clock import Clock
 
 
 @pytest.fixture

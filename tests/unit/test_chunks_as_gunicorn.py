@@ -63,9 +63,9 @@ def test_extensions_are_those_that_gunicorn_takes() -> None:
         made.add(bytes(line))
     taken = {line for line in made if CHUNK_EXT_RE.fullmatch(line)}
     assert len(taken) > 100 and len(made - taken) > 100, "the sample says nothing"
-    for line in made:
-        wire = b"3" + line + b"\r\nabc\r\n0\r\n\r\n"
-        if line in taken:
+    for extension in made:
+        wire = b"3" + extension + b"\r\nabc\r\n0\r\n\r\n"
+        if extension in taken:
             assert taken_apart(wire) == (b"abc", True, b"")
         else:
             with pytest.raises(BadChunk):

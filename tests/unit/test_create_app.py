@@ -13,7 +13,8 @@ from app.policy import NEVER, read_routes
 from app.scope import Route
 from app.translate import MOUNTS, served_at
 from tests.unit import samples
-from tests.unit.scripted import KEY, MLFLOW, READER, Keys, ask, client, error_code, new_client, sample_path
+from tests.unit.samples import KEY, headers_of
+from tests.unit.scripted import MLFLOW, READER, Keys, ask, client, error_code, new_client, sample_path
 
 pytestmark = pytest.mark.usefixtures("keys")
 EVERY_MOUNT = (*MOUNTS, "")
@@ -89,7 +90,7 @@ def test_every_route_of_the_table_reaches_mlflow_with_an_admins_key_where_it_is_
         path = sample_path(route.path)
         assert ask(asker, route.method, mount + path + "?a=b", KEY).status_code == 200, route
         sent = mlflow.calls[-1].request
-        assert (sent.method, sent.headers.manner.target) == (route.method, path + "?a=b")  # type: ignore[attr-defined]  # only ours have a manner
+        assert (sent.method, headers_of(sent).manner.target) == (route.method, path + "?a=b")
     assert len(mlflow.calls) == len(served)
 
 
@@ -132,7 +133,7 @@ def test_a_good_key_is_asked_about_once(mlflow: responses.RequestsMock) -> None:
 
 def test_a_local_key_file_is_the_source_of_keys_where_it_is_configured(tmp_path: Path) -> None:
     asker = new_client(HOKUSAI_AUTH_SERVICE_URL="", LOCAL_KEYS_PATH=str(tmp_path / "keys.json"))
-    added = asker.application.test_cli_runner().invoke(args=["keys", "add", "--user", "carol"])  # type: ignore[attr-defined]  # a Flask app, typed as any WSGI app
+    added = asker.application.test_cli_runner().invoke(args=["keys", "add", "--user", "carol"])
     key = added.stdout.strip()
     with responses.RequestsMock() as mock:
         mock.get(MLFLOW, json={})

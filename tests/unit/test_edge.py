@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,8 +18,12 @@ from app.edge import (
     refuse_malformed,
 )
 from app.errors import BadRequest, MethodNotAllowed
+from tests.support.clock import Clock
 from tests.unit import samples
 from tests.unit.scripted import environ
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
 
 # --- version, Host, framing, method ---
 
@@ -116,10 +120,20 @@ class App:
         return [b"block"]
 
 
+def noting(started: list[Any]) -> StartResponse:
+    """A server's start_response, which notes what it is called with."""
+
+    def start_response(*args: Any) -> Callable[[bytes], object]:
+        started.append(args)
+        return lambda _: None
+
+    return start_response
+
+
 def run(app: Any, given: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
     """Call the edge as a server does; status, headers, body."""
     started: list[Any] = []
-    answer = Edge(app, 1)(given, lambda *args: started.append(args))
+    answer = Edge(app, 1)(given, noting(started))
     body = b"".join(answer)
     ((status, headers, _),) = started
     return status, headers, body
@@ -214,16 +228,16 @@ def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The edge's clock, as a list with the time in it."""
-    now = [1000.0]
-    monkeypatch.setattr("app.edge.monotonic", lambda: now[0])
-    return now
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The edge's clock."""
+    made = Clock()
+    monkeypatch.setattr("app.edge.monotonic", made)
+    return made
 
 
 def scan(edge: Edge, given: dict[str, Any]) -> tuple[str, list[tuple[str, str]], bytes]:
     started: list[Any] = []
-    body = b"".join(edge(given, lambda *args: started.append(args)))
+    body = b"".join(edge(given, noting(started)))
     ((status, headers),) = started
     return status, headers, body
 
@@ -270,23 +284,23 @@ def test_without_the_filter_a_scanner_is_a_client_like_any_other() -> None:
     assert [seen["PATH_INFO"] for seen in app.seen] == ["/.env"]
 
 
-def test_many_scanners_leave_few_lines_and_a_count(caplog: pytest.LogCaptureFixture, clock: list[float]) -> None:
+def test_many_scanners_leave_few_lines_and_a_count(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
     caplog.set_level(logging.INFO, "app.edge")
     edge = Edge(App(), 1, ["/extra/"])
     for _ in range(35):
         scan(edge, environ(target="/extra/" + "x" * 500))
     assert [line["suppressed"] for _, line in told(caplog)] == [0] * 10
-    clock[0] += 60
+    clock.now += 60
     scan(edge, environ(target="/.env"))
     assert [(line["suppressed"], line["path"]) for _, line in told(caplog)][10:] == [(25, "/.env")]
     assert {len(line["path"]) for _, line in told(caplog)} == {200, 5}
 
 
-def test_an_address_in_doubt_is_told_once_a_minute(caplog: pytest.LogCaptureFixture, clock: list[float]) -> None:
+def test_an_address_in_doubt_is_told_once_a_minute(caplog: pytest.LogCaptureFixture, clock: Clock) -> None:
     edge = Edge(App(), 1)
     for forwarded_for in ("", "203.0.113.9", "nobody", "nobody", "nobody"):
         scan_open(edge, environ(HTTP_X_REQUEST_ID="req-1", HTTP_X_FORWARDED_FOR=forwarded_for))
-    clock[0] += 60
+    clock.now += 60
     scan_open(edge, environ(HTTP_X_FORWARDED_FOR="nobody"))
     first, second = told(caplog)
     assert (first[0], first[1]["event"], first[1]["client_ip"], first[1]["request_id"]) == (
@@ -300,4 +314,4 @@ def test_an_address_in_doubt_is_told_once_a_minute(caplog: pytest.LogCaptureFixt
 
 
 def scan_open(edge: Edge, given: dict[str, Any]) -> None:
-    list(edge(given, lambda *_: None))
+    list(edge(given, noting([])))

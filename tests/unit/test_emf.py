@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 
 from app import access_log
-from app.access_log import Finished, Line, Measured, record
+from app.access_log import Finished, Line, Measured
 from app.blueprints import whoami
 from app.emf import DIMENSIONS, DIMENSIONS_OF_HEALTH, FAILURES, METRICS, NAMESPACE, SERVICE, document, own_ms
 from app.policy import read_routes
 from tests.support.emf import UNITS, violations
-from tests.unit import samples
+from tests.unit.logged import NOW, fields, stop_clocks
 
-NOW = 1_700_000_000.1239
 OUTCOMES = (
     "ok client_error auth_denied auth_unavailable rate_limited upstream_error upstream_timeout upstream_unreachable "
     "upstream_aborted client_gone proxy_error"
@@ -35,17 +34,7 @@ COUNTED = {
         *("auth_unavailable", "proxy_error"),
     },
 }
-
-
-@pytest.fixture(autouse=True)
-def clocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_log, "monotonic", lambda: 1002.3456)
-    monkeypatch.setattr(access_log, "time", lambda: NOW)
-
-
-def fields(status: int = 200, **changed: Any) -> dict[str, str | int | float]:
-    scope = samples.scope(**{"begun": 1000.0, "finished": True, "principal": samples.principal(), **changed})
-    return record(scope, status, 67)
+clocks = pytest.fixture(autouse=True)(stop_clocks)
 
 
 def measured(status: int = 200, transfers: int = 0, **changed: Any) -> Measured:
@@ -165,7 +154,7 @@ def test_a_failure_is_ours_or_mlflows_or_the_auth_services_and_never_the_clients
 
 
 def test_amounts_are_those_of_the_fields() -> None:
-    changed = {"upstream_seconds": 1.5, "auth_seconds": 0.0123, "bytes_in": 12345}
+    changed: dict[str, Any] = {"upstream_seconds": 1.5, "auth_seconds": 0.0123, "bytes_in": 12345}
     found = parsed(Line().format(measured(transfers=7, **changed)))
     assert {name: found[name] for name in METRICS if name not in COUNTED and name != "Requests"} == {
         "LatencyMs": 2345.6,

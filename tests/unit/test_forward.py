@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import requests
@@ -71,7 +71,7 @@ def forward(
         for name in [name for name in context.request.environ if name.startswith(("HTTP_", "CONTENT_"))]:
             del context.request.environ[name]
         context.request.environ.update({scopes.KEY: scope, **(environ or {})})
-        response = Forwarder(settings, upstream, NativeRoutes("false", str))(profile)  # type: ignore[arg-type]  # a scripted Upstream
+        response = Forwarder(settings, cast(Any, upstream), NativeRoutes("false", str))(profile)
     return upstream, scope, response
 
 
@@ -133,7 +133,7 @@ def test_prefix_and_style_are_applied_and_noted() -> None:
     ids=["strip", "forward", "replace"],
 )
 def test_the_clients_credential_is_stripped_forwarded_or_replaced(
-    variables: dict[str, str], authorization: list[str]
+    variables: dict[str, Any], authorization: list[str]
 ) -> None:
     upstream, _, _ = forward(environ={"HTTP_AUTHORIZATION": f"Bearer {KEY}"}, **variables)
     assert [value for name, value in upstream.sent[0].headers if name == "Authorization"] == authorization
@@ -142,7 +142,7 @@ def test_the_clients_credential_is_stripped_forwarded_or_replaced(
 @pytest.mark.parametrize("name", ["HTTP_X_API_KEY", "HTTP_AUTHORIZATION"])
 @pytest.mark.parametrize("mode", ["strip", "replace"])
 def test_no_key_goes_up_that_is_not_to_be_forwarded(mode: str, name: str) -> None:
-    more = {"MLFLOW_UPSTREAM_AUTHORIZATION": "Bearer service"} if mode == "replace" else {}
+    more: dict[str, Any] = {"MLFLOW_UPSTREAM_AUTHORIZATION": "Bearer service"} if mode == "replace" else {}
     upstream, _, _ = forward(environ={name: KEY}, MLFLOW_UPSTREAM_AUTH=mode, **more)
     assert KEY not in repr(upstream.sent[0].headers)
 
@@ -171,7 +171,7 @@ def test_no_body_stays_no_body(method: str) -> None:
 def test_without_a_principal_nobody_is_named() -> None:
     """It cannot come to this behind the gate; if it does, MLflow must not be told a name."""
     made, names = samples.settings(), {"X-Hokusai-User-Id", "X-Hokusai-API-Key-Id"}
-    own = Forwarder(made, Upstream(made), NativeRoutes("false", str))._own_headers(samples.scope())  # type: ignore[arg-type]  # a scripted Upstream
+    own = Forwarder(made, cast(Any, Upstream(made)), NativeRoutes("false", str))._own_headers(samples.scope())
     assert names & {name for name, _ in own} == set()
 
 

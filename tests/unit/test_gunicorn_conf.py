@@ -25,7 +25,7 @@ from tests.unit.samples import ENVIRONMENT
 CONFIG = Path(__file__).resolve().parents[2] / "gunicorn.conf.py"
 
 
-class FromFile(Application):  # type: ignore[misc]  # gunicorn ships no types
+class FromFile(Application):
     """gunicorn as `--config gunicorn.conf.py` starts it, up to where it would bind."""
 
     def load_config(self) -> None:

@@ -8,7 +8,8 @@ import responses
 from app import VERSION
 from app.translate import MOUNTS
 from app.worker import DRAINING
-from tests.unit.scripted import KEY, MLFLOW, Keys, ask, client, error_code, new_client
+from tests.unit.samples import KEY
+from tests.unit.scripted import MLFLOW, Keys, ask, client, error_code, new_client
 
 pytestmark = pytest.mark.usefixtures("keys")
 

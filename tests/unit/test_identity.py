@@ -13,8 +13,9 @@ from app.credentials import challenge, refused
 from app.errors import AuthUnavailable, BadRequest, ProxyError, RateLimited, Unauthenticated
 from app.identity import Identity
 from app.scope import Principal, RequestScope
+from tests.support.client import basic
 from tests.unit import samples
-from tests.unit.samples import KEY, basic
+from tests.unit.samples import KEY
 
 OTHER = "hk_test_two" + "0" * 9
 

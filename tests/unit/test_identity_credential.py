@@ -6,7 +6,8 @@ import pytest
 
 from app.credentials import Credential, find_credential
 from app.errors import BadRequest, PermissionDenied, Unauthenticated
-from tests.unit.samples import KEY, basic
+from tests.support.client import basic
+from tests.unit.samples import KEY
 
 
 @pytest.mark.parametrize(

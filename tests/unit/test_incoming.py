@@ -94,7 +94,7 @@ class Asked(Script):
 
 def test_a_large_chunk_is_read_in_large_blocks_and_crumbs_in_small_ones() -> None:
     sock = Asked(OK + CHUNKED, b"20000\r\n", b"x" * 0x20000, b"\r\n1\r\nx\r\n0\r\n\r\n")
-    answer = Incoming(sock, None, 5.0, bool).read_head("GET")
+    answer = Incoming(sock, None, 5.0, lambda _: None).read_head("GET")
     assert whole(answer, 0x18000) == b"x" * 0x20001
     assert sock.sizes[1:] == [CRUMBS, 0x18000, 0x8000, CRUMBS]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hmac
 import pickle
+from collections.abc import Callable
 
 import pytest
 
@@ -67,8 +68,8 @@ def test_a_yes_is_found_again_and_says_where_it_comes_from(cache: KeyCache) -> N
 
 
 @pytest.mark.parametrize(("between", "until"), [(least, 154.0), (most, 166.0)])
-def test_the_time_it_is_fresh_varies_by_a_tenth(between: object, until: float) -> None:
-    cache = KeyCache(60.0, between)  # type: ignore[arg-type]  # one of the two above
+def test_the_time_it_is_fresh_varies_by_a_tenth(between: Callable[[float, float], float], until: float) -> None:
+    cache = KeyCache(60.0, between)
     cache.keep(b"name", HERE, WHO, 100.0)
     entry = cache.find(b"name", HERE)
     assert entry is not None and entry.next_look == pytest.approx(until)
@@ -98,8 +99,8 @@ def test_the_key_not_used_for_longest_makes_room(cache: KeyCache) -> None:
 
 
 @pytest.mark.parametrize(("between", "seconds"), [(least, 5.0), (most, 10.0)])
-def test_a_no_holds_for_five_to_ten_seconds(between: object, seconds: float) -> None:
-    cache = KeyCache(60.0, between)  # type: ignore[arg-type]  # one of the two above
+def test_a_no_holds_for_five_to_ten_seconds(between: Callable[[float, float], float], seconds: float) -> None:
+    cache = KeyCache(60.0, between)
     cache.refuse(b"name", HERE, 100.0)
     assert cache.is_refused(b"name", HERE, 100.0 + seconds - 0.1)
     assert not cache.is_refused(b"name", HERE, 100.0 + seconds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from limits import RateLimitItemPerSecond
 from limits.storage import storage_from_string
@@ -9,21 +11,10 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 
 from app.limit_storage import MOST_NAMES, OwnWindows
 from app.windows import Count, Rate
+from tests.support.clock import Clock
 
 FEW = Rate(3, 10)
 MANY = Rate(100, 3600)
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -126,6 +117,8 @@ def test_the_engine_makes_it_by_its_scheme_and_counts_in_it() -> None:
 
 
 def test_counters_without_windows_are_not_kept() -> None:
-    for call in (OwnWindows().reset, lambda: OwnWindows().incr("k", 1), lambda: OwnWindows().get("k")):
+    windows = OwnWindows()
+    calls: list[Callable[[], object]] = [windows.reset, lambda: windows.incr("k", 1), lambda: windows.get("k")]
+    for call in calls:
         with pytest.raises(NotImplementedError):
             call()

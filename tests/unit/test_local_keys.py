@@ -16,26 +16,12 @@ import pytest
 from app.errors import AuthUnavailable, Unauthenticated
 from app.local_keys import LocalKeys, digest
 from app.scope import Principal
-
-
-class Clock:
-    """Stands still until a test moves it on."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "deeper" / "keys.json"
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

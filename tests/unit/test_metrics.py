@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ from app.metrics import (
 from app.policy import read_routes
 from app.worker import TRANSFERS as UNDER_WAY
 from app.worker import ProxyWorker
+from tests.support.clock import Clock
 from tests.unit import samples
 from tests.unit.test_emf import OUTCOMES
 
@@ -258,11 +260,11 @@ def test_a_worker_that_takes_a_place_goes_on_from_what_was_counted_there(board: 
 
 
 def test_processor_time_is_added_up(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [2.0]
-    monkeypatch.setattr(metrics, "process_time", lambda: clock[0])
+    clock = Clock(2.0)
+    monkeypatch.setattr(metrics, "process_time", clock)
     first, second = board.sheet(0), board.sheet(0)
     first.beat(0)
-    clock[0] = 3.0
+    clock.now = 3.0
     first.beat(0)
     assert first.state()[CPU] == 3.0
     second.beat(0)  # another worker, whose clock began anew
@@ -335,13 +337,8 @@ def test_a_worker_says_once_a_second_what_it_has_under_way(worker: ProxyWorker, 
 def test_a_worker_lets_its_log_ask_the_app_what_is_under_way(
     worker: ProxyWorker, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], expected: int
 ) -> None:
-    class App:
-        pass
-
-    App.config = config  # type: ignore[attr-defined]  # as Flask's
-
     def load(self: Any) -> None:
-        self.wsgi = App()
+        self.wsgi = SimpleNamespace(config=config)  # as Flask's
 
     monkeypatch.setattr("gunicorn.workers.ggevent.GeventWorker.load_wsgi", load)
     worker.load_wsgi()

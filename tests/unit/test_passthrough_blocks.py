@@ -7,6 +7,7 @@ import struct
 
 import pytest
 import requests
+from urllib3 import HTTPConnectionPool
 from urllib3.exceptions import IncompleteRead, ProtocolError, ReadTimeoutError
 
 from app.errors import ClientGone
@@ -74,7 +75,7 @@ def test_the_first_byte_of_an_empty_body_is_its_end() -> None:
     [
         IncompleteRead(3, 4),
         ProtocolError("x"),
-        ReadTimeoutError(None, "/", "x"),  # type: ignore[arg-type]  # a pool, which the error only keeps
+        ReadTimeoutError(HTTPConnectionPool("mlflow"), "/", "x"),
         ConnectionResetError(),
         TimeoutError(),
     ],

@@ -123,4 +123,4 @@ def test_of_several_names_the_first_that_is_set_counts_alone() -> None:
 
 def test_mode_lock_and_scopes_are_read() -> None:
     policy = samples.settings(POLICY_MODE="report", REGISTRY_LOCKDOWN="true", REGISTRY_ADMIN_SCOPES="one, two").policy
-    assert (policy.report, policy.locked, policy.admin_scopes) == (True, True, {"one", "two"})
+    assert (policy.report, policy.locked, policy.admin_scopes) == (True, True, frozenset({"one", "two"}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any, cast
 
 import pytest
 import requests
@@ -15,22 +16,13 @@ from app.probes import FRESH_SECONDS, PROBES, Probes
 from app.scope import RequestScope
 from app.settings import Settings
 from app.upstream import UNREACHABLE, UpstreamRequest
+from tests.support.clock import Clock
 from tests.unit import samples
 
 EXPERIMENTS = "/api/2.0/mlflow/experiments/search?max_results=1"
 MODELS = "/api/2.0/mlflow/registered-models/search?max_results=1"
 ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts?path=hokusai-health-probe"
 HEALTHY = {"status": "healthy", "message": "ok"}
-
-
-class Clock:
-    """A clock that stands still until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Upstream:
@@ -87,7 +79,7 @@ class Broken(Whole):
 def probes(seconds: float = 0.0, **variables: str) -> tuple[Probes, Upstream, Clock]:
     settings, clock = samples.settings(**variables), Clock()
     upstream = Upstream(settings, clock, seconds)
-    return Probes(settings, upstream, clock), upstream, clock  # type: ignore[arg-type]  # a scripted Upstream
+    return Probes(settings, cast(Any, upstream), clock), upstream, clock
 
 
 def test_a_healthy_mlflow_is_reported_by_its_four_checks() -> None:
@@ -227,14 +219,21 @@ def test_askers_that_come_together_share_one_round() -> None:
     assert (found, len(upstream.sent)) == (["healthy"] * 8, 5)
 
 
-def test_a_round_against_an_mlflow_that_hangs_takes_less_than_twice_the_time_of_one_probe() -> None:
+def test_a_round_against_an_mlflow_that_hangs_takes_less_than_twice_the_time_of_one_probe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Askers have 5 s and one probe takes up to 3 s (app/probes.py), so probes must not wait one after the other."""
     one_probe = 0.2
     made, upstream, _ = probes()
     error = UpstreamTimeout("504: MLflow did not answer in time.", kind="read_timeout")
     send = upstream.send
     upstream.script = dict.fromkeys([*PROBES.values(), "/version"], error)
-    upstream.send = lambda *sent: (time.sleep(one_probe), send(*sent))[1]  # type: ignore[method-assign]  # slowed down for this test
+
+    def slowly(outgoing: UpstreamRequest, scope: RequestScope) -> requests.Response:
+        time.sleep(one_probe)
+        return send(outgoing, scope)
+
+    monkeypatch.setattr(upstream, "send", slowly)
     begun = time.monotonic()
     assert made.summary()["status"] == "unhealthy"
     assert time.monotonic() - begun < 5 / 3 * one_probe

@@ -11,27 +11,10 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.support.route_table import READS_BY_POST
+
 TABLE = Path(__file__).resolve().parents[2] / "app" / "routes.tsv"
 COLUMNS = ["method", "path", "family", "action", "access", "moves_with_prefix"]
-
-# The POST requests that only read, so that a key without a write scope can work (paths without `/api/N.0/`, either
-# spelling). MLflow's own authorisation (mlflow/server/auth, BEFORE_REQUEST_VALIDATORS) checks read permission on them.
-READS_BY_POST = {
-    "/graphql",  # its only mutations search runs and datasets (mlflow/server/graphql)
-    "mlflow/artifacts/presigned-download-url",
-    "mlflow/datasets/search",
-    "mlflow/experiments/search",
-    "mlflow/experiments/search-datasets",
-    "mlflow/issues/search",
-    "mlflow/logged-models/search",
-    "mlflow/prompt-optimization/jobs/search",
-    "mlflow/registered-models/get-latest-versions",
-    "mlflow/runs/search",
-    "mlflow/traces/batchGetInfos",
-    "mlflow/traces/calculate-filter-correlation",
-    "mlflow/traces/metrics",
-    "mlflow/traces/search",
-}
 
 # Each of them lets a caller reach further than MLflow's data: outbound requests, provider secrets, server-side code.
 ADMIN_FAMILIES = {"assistant", "auth", "demo", "gateway.admin", "jobs", "registry.webhooks"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +16,9 @@ from app.sending import RECORD, Sending
 from app.turns import ENDING
 from tests.unit.answering import CONTINUE, OTHER, Ends, Secured, both_ends, secured, whole
 from tests.unit.requesting import HEAD, MUCH, Line, later, take
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 ends = pytest.fixture(both_ends)
 
@@ -29,7 +33,7 @@ def line(ends: Ends) -> Line:
 
 @pytest.mark.parametrize("body", [itertools.repeat(MUCH), [MUCH]], ids=["endless", "one block"])
 def test_an_upstream_that_takes_no_more_bytes_is_waited_for_as_long_as_writing_may_take(
-    ends: Ends, body: object
+    ends: Ends, body: Iterable[bytes]
 ) -> None:
     with pytest.raises(TimeoutError):
         Line(ends, timeout=0.05).send(body)
@@ -66,7 +70,7 @@ def test_an_upstream_that_takes_a_byte_now_and_then_is_not_given_up(ends: Ends) 
 
 
 @pytest.mark.parametrize("body", [itertools.repeat(MUCH), [MUCH]], ids=["endless", "one block"])
-def test_an_upstream_that_takes_no_more_bytes_but_answers_is_listened_to(line: Line, body: object) -> None:
+def test_an_upstream_that_takes_no_more_bytes_but_answers_is_listened_to(line: Line, body: Iterable[bytes]) -> None:
     later(line.ends.mlflow.sendall, OTHER)
     assert not line.send(body)
     assert whole(line.answer.read_head("PUT")) == b"other"
@@ -172,8 +176,8 @@ class Writing(Secured):
         self.records: list[bytes] = []
         return self
 
-    def send(self, data: object, flags: int = 0) -> int:
-        given = bytes(data)  # type: ignore[call-overload]  # any buffer
+    def send(self, data: ReadableBuffer, flags: int = 0) -> int:
+        given = bytes(data)
         step = self.steps.pop(0) if self.steps else len(given)
         if isinstance(step, Exception):
             raise step

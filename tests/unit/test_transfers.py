@@ -49,7 +49,9 @@ def test_a_refusal_takes_nothing() -> None:
         with pytest.raises(ProxyError):
             slots.take("a")
     back()
-    assert [slots.take(key) and key for key in "ab"] == ["a", "b"]
+    for key in "ab":
+        slots.take(key)
+    assert slots.under_way() == 2
 
 
 def test_keys_that_have_nothing_under_way_are_forgotten() -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
+from types import ModuleType
 
 import pytest
 
 from app import inbound, passthrough
 from app.turns import A_MOMENT, EVERY, EVERY_SECONDS, Queue, Turns
+from tests.support.clock import Clock
 
 
-class Clock:
-    """Time that passes when it is told to; giving way takes a second, and is noted."""
+class Giving(Clock):
+    """Giving way takes a second, and is noted."""
 
     def __init__(self) -> None:
-        self.now = 100.0
+        super().__init__()
         self.slept: list[float] = []
 
     def sleep(self, seconds: float) -> None:
@@ -23,10 +25,10 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Giving:
+    made = Giving()
     monkeypatch.setattr("app.turns.time.sleep", made.sleep)
-    monkeypatch.setattr("app.turns.monotonic", lambda: made.now)
+    monkeypatch.setattr("app.turns.monotonic", made)
     return made
 
 
@@ -45,7 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         ([], 0),
     ],
 )
-def test_others_run_whenever_enough_was_moved(sizes: list[int], turns: int, clock: Clock) -> None:
+def test_others_run_whenever_enough_was_moved(sizes: list[int], turns: int, clock: Giving) -> None:
     counted = Turns()
     for size in sizes:
         counted.moved(size)
@@ -65,7 +67,7 @@ def test_others_run_whenever_enough_was_moved(sizes: list[int], turns: int, cloc
 )
 @pytest.mark.parametrize("size", [0, 1])
 def test_others_run_whenever_much_work_was_done_for_few_bytes(
-    seconds: list[float], turns: int, size: int, clock: Clock
+    seconds: list[float], turns: int, size: int, clock: Giving
 ) -> None:
     """What the others took of the time does not count."""
     counted = Turns()
@@ -79,7 +81,7 @@ def test_that_is_often_enough() -> None:
     assert (EVERY, EVERY_SECONDS) == (512 * 1024, 0.001) and A_MOMENT > 0  # 0 would not look at the sockets
 
 
-def test_those_who_come_together_go_on_one_by_one(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_who_come_together_go_on_one_by_one(clock: Giving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.turns.time.sleep", clock.slept.append)  # the others' time, which does not pass here
     queue = Queue()
     for _ in range(3):
@@ -92,6 +94,6 @@ def test_those_who_come_together_go_on_one_by_one(clock: Clock, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("module", [inbound, passthrough])
-def test_both_copy_loops_count(module: object) -> None:
+def test_both_copy_loops_count(module: ModuleType) -> None:
     """That they do it at the right place is shown by /health during a transfer: tests/faults, X01 and X02."""
-    assert "urns.moved(" in inspect.getsource(module)  # type: ignore[arg-type]  # a module, which object hides
+    assert "urns.moved(" in inspect.getsource(module)

@@ -21,6 +21,7 @@ from app.outbound import Manner
 from app.upstream import BROKEN, TOO_SLOW, UNREACHABLE, Upstream, UpstreamRequest, explain, framed
 from app.wire import ExactAdapter
 from tests.unit import samples
+from tests.unit.samples import headers_of
 
 URL = "http://mlflow.internal:5000/"
 POOL = HTTPConnectionPool("mlflow.internal")
@@ -165,7 +166,7 @@ def test_method_target_and_headers_are_sent_as_they_are_whatever_the_url() -> No
     upstream.send(outgoing(method="PROPFIND", target="/a/../%2e?", headers=headers), samples.scope())
     sent = responses.calls[0].request
     assert (sent.method, sent.url) == ("PROPFIND", URL)
-    lines = sent.headers.head(sent.method).split(b"\r\n")  # type: ignore[attr-defined]  # an Outbound
+    lines = headers_of(sent).head("PROPFIND").split(b"\r\n")
     assert lines == [b"PROPFIND /a/../%2e? HTTP/1.1", b"Host: h", b"X-a: 1", b"x-A: 2", b"", b""]
 
 
@@ -175,7 +176,8 @@ def test_what_travels_with_the_headers_is_what_was_configured_and_asked_for() ->
     client = object()
     upstream = Upstream(samples.settings(WRITE_TIMEOUT_SECONDS="7").upstream)
     upstream.send(outgoing(fresh=True, client=client), samples.scope())
-    assert responses.calls[0].request.headers.manner == Manner("/x?y", 7.0, fresh=True, client=client)  # type: ignore[attr-defined]  # an Outbound
+    sent = headers_of(responses.calls[0].request)
+    assert sent.manner == Manner("/x?y", 7.0, fresh=True, client=client)
 
 
 def test_only_the_upstreams_origin_has_the_exact_adapter() -> None:

@@ -462,7 +462,12 @@ def test_a_full_house_is_no_failure_of_the_service_and_takes_no_probe() -> None:
     scene = Scene(most_calls=1)
     scene.open_the_breaker()
     scene.later(5)
-    scene.during = lambda: [scene.ask(OTHER) for _ in range(20)] and None
+
+    def crowd() -> None:
+        for _ in range(20):
+            scene.ask(OTHER)
+
+    scene.during = crowd
     assert scene.ask() == "service"
     scene.during = lambda: None
     assert scene.ask(OTHER) == "service"

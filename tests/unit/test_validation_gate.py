@@ -11,6 +11,7 @@ import pytest
 from app.errors import ProxyError, RateLimited, Unauthenticated, auth_unavailable
 from app.scope import Principal
 from app.validation import Validation
+from tests.support.clock import Clock
 from tests.unit import samples
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -58,9 +59,8 @@ def gate() -> Gate:
     return Gate()
 
 
-def make(source: Source, gate: Gate | None, clock: list[float] | None = None) -> Validation:
-    now = clock or [1000.0]
-    return Validation(source, samples.settings().auth, lambda: now[0], lambda work: work(), gate)
+def make(source: Source, gate: Gate | None, clock: Clock | None = None) -> Validation:
+    return Validation(source, samples.settings().auth, clock or Clock(), lambda work: work(), gate)
 
 
 def test_a_key_that_is_good_counts_only_while_it_is_asked_about(source: Source, gate: Gate) -> None:
@@ -93,12 +93,12 @@ def test_an_outage_counts_against_nobody(source: Source, gate: Gate) -> None:
 
 def test_a_key_that_was_good_before_does_not_even_knock(source: Source, gate: Gate) -> None:
     """Neither when it is asked about behind somebody's back, nor past its hard limit."""
-    clock = [1000.0]
+    clock = Clock()
     validation = make(source, gate, clock)
     validation.validate("key", HERE)
     gate.inside[HERE] = gate.most
     for later in (70.0, 1000.0, 100_000.0):
-        clock[0] += later
+        clock.now += later
         assert validation.validate("key", HERE).key_id == "key"
     assert (gate.entered, source.asked) == (1, 4)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,18 +13,7 @@ from app import watch
 from app.errors import ClientGone
 from app.turns import ENDING
 from app.watch import await_answer
-
-
-class Ends:
-    """Both ends of a connection to MLflow and of one to the client."""
-
-    def __init__(self) -> None:
-        self.upstream, self.mlflow = socket.socketpair()
-        self.client, self.browser = socket.socketpair()
-
-    def close(self) -> None:
-        for sock in (self.upstream, self.mlflow, self.client, self.browser):
-            sock.close()
+from tests.unit.answering import Ends, both_ends
 
 
 class Asked:
@@ -45,13 +34,11 @@ class Asked:
 @pytest.fixture
 def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ends]:
     monkeypatch.setattr(watch, "GRACE_SECONDS", 0.1)
-    made = Ends()
-    yield made
-    made.close()
+    yield from both_ends()
 
 
-def later(seconds: float, what: object) -> None:
-    threading.Timer(seconds, what).start()  # type: ignore[arg-type]  # an object that is called
+def later(seconds: float, what: Callable[[], object]) -> None:
+    threading.Timer(seconds, what).start()
 
 
 def test_an_answer_that_is_there_is_left_unread(ends: Ends) -> None:

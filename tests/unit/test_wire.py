@@ -123,10 +123,10 @@ LENGTH, CHUNKED = ("Content-Length", "6"), ("transfer-encoding", "chunked")
     ids=["no body", "an empty one", "of known length", "chunked", "chunked and empty"],
 )
 def test_a_body_is_sent_as_its_one_framing_header_says(
-    line: Line, framing: tuple[tuple[str, str], ...], body: object, sent: bytes
+    line: Line, framing: tuple[tuple[str, str], ...], body: list[bytes] | None, sent: bytes
 ) -> None:
     def blocks() -> Iterator[bytes]:
-        yield from body  # type: ignore[misc]  # of the cases with a body
+        yield from body or []
         line.ends.mlflow.sendall(OTHER)  # not before: it would stop the sending
 
     if body is None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from typing import Any
 
 import pytest
 from requests import PreparedRequest
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import ConnectTimeout, ReadTimeout, SSLError
+from urllib3 import HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, ProtocolError
 
 from app.outbound import Manner, Outbound
@@ -49,6 +51,7 @@ def test_the_adapter_looks_its_one_pool_up_once_and_reads_the_certificates_once(
     first = adapter.get_connection_with_tls_context(request, __file__, cert=(__file__, __file__))
     adapter.cert_verify(first, request.url, "/no/such/bundle", ("/no/such/cert", "/no/such/key"))
     second = adapter.get_connection_with_tls_context(request, __file__, cert=(__file__, __file__))
+    assert isinstance(first, HTTPSConnectionPool)
     assert (first is second, first.ca_certs, first.cert_file, first.key_file) == (True, __file__, __file__, __file__)
     adapter.close()
 
@@ -66,9 +69,9 @@ def test_an_answer_is_the_raw_one_whose_repeated_headers_stay_apart() -> None:
 def test_the_adapter_sends_what_travels_with_the_headers(upstream: RecordingUpstream) -> None:
     """The request's own URL chooses the pool and nothing else."""
     adapter = ExactAdapter(pool_connections=1, pool_maxsize=5)
-    request = PreparedRequest()
+    request: Any = PreparedRequest()  # typed, it could not have our headers, which app/upstream.py gives it too
     request.method, request.url, request.body = "PROPFIND", f"{upstream.url}/", None
-    request.headers = Outbound([("Host", "h"), ("x-A", "1")], Manner("/a/../%2e?", 5.0))  # type: ignore[assignment]  # as app/upstream.py does
+    request.headers = Outbound([("Host", "h"), ("x-A", "1")], Manner("/a/../%2e?", 5.0))
     answer = adapter.send(request, stream=True, timeout=(2.0, 5.0))
     assert (answer.status_code, answer.raw.read(100)) == (200, b'{"ok": true}')
     answer.raw.release_conn()
@@ -77,9 +80,9 @@ def test_the_adapter_sends_what_travels_with_the_headers(upstream: RecordingUpst
 
 
 def ask(adapter: ExactAdapter, url: str, body: object = None, timeout: float = 5.0) -> None:
-    request = PreparedRequest()
-    request.method, request.url, request.body = "PUT", url, body  # type: ignore[assignment]  # any iterable of blocks
-    request.headers = Outbound([("Transfer-Encoding", "chunked")], Manner("/", timeout))  # type: ignore[assignment]  # as app/upstream.py does
+    request: Any = PreparedRequest()
+    request.method, request.url, request.body = "PUT", url, body
+    request.headers = Outbound([("Transfer-Encoding", "chunked")], Manner("/", timeout))
     adapter.send(request, stream=True, timeout=(2.0, timeout))
 
 

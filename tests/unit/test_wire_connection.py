@@ -36,7 +36,7 @@ def listener() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def connection(listener: socket.socket) -> Iterator[ExactConnection]:
-    made = ExactConnection("127.0.0.1", listener.getsockname()[1], socket_options=SOCKET_OPTIONS)
+    made = ExactConnection("127.0.0.1", listener.getsockname()[1], socket_options=[*SOCKET_OPTIONS])
     yield made
     made.close()
 
@@ -201,7 +201,7 @@ def test_over_tls_a_readable_socket_may_still_be_used(ends: Ends, said: bytes | 
     assert not connection.is_connected
     _, connection.sock = secured(ends, said)
     connection._has_input = lambda _: [(0, 1)]
-    assert (connection.is_connected, connection.sock.timeouts) == (connected, [0.0])  # type: ignore[attr-defined]  # ours
+    assert (connection.is_connected, connection.sock.timeouts) == (connected, [0.0])
 
 
 def test_over_tls_a_socket_that_is_not_readable_is_not_read(ends: Ends) -> None:
@@ -214,14 +214,16 @@ def test_over_tls_a_socket_that_is_not_readable_is_not_read(ends: Ends) -> None:
 def test_over_tls_an_end_without_its_sign_is_told_from_a_proper_one(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    _, sock = secured(ends)
+    sock.suppress_ragged_eofs = True
+
     def connect(self: HTTPSConnection) -> None:
-        _, self.sock = secured(ends)
-        self.sock.suppress_ragged_eofs = True  # type: ignore[attr-defined]  # of TLS's sockets
+        self.sock = sock
 
     monkeypatch.setattr(HTTPSConnection, "connect", connect)
     connection = ExactTLSConnection("mlflow")
     connection.connect()
-    assert connection.sock.suppress_ragged_eofs is False  # type: ignore[attr-defined]  # of TLS's sockets
+    assert connection.sock is sock and sock.suppress_ragged_eofs is False
     assert connection.is_connected and connection.idle_since > 0
 
 

@@ -96,7 +96,8 @@ def test_surplus_that_comes_after_the_connection_was_put_back_is_nobodys(
     assert whole(answer) == b"other"
     answer.release_conn()
     went_back.set()
-    sock = pool.pool.queue[-1].sock  # type: ignore[union-attr]  # the connection that was put back
+    assert pool.pool is not None
+    sock = pool.pool.queue[-1].sock  # the connection that was put back
     sock.settimeout(5.0)
     assert sock.recv(1, socket.MSG_PEEK) == b"H"
     assert_next(pool, upstream, anew=True)

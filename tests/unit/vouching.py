@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
+from typing import Any
 
 from app.cache_settings import CacheSettings
 from app.errors import ProxyError, RateLimited, Unauthenticated, auth_unavailable
@@ -30,14 +31,14 @@ class Scene:
     `says` is what the source answers to every key but those in `says_to`.
     """
 
-    def __init__(self, patience: float = 5.0, **cache: float) -> None:
+    def __init__(self, patience: float = 5.0, **cache: Any) -> None:
         self.now = 1000.0
         self.says: Principal | ProxyError = WHO
         self.says_to: dict[str, Principal | ProxyError] = {}
         self.asked: list[tuple[str, str]] = []
         self.waiting: list[Callable[[], None]] = []
         self.during: Callable[[], None] = lambda: None  # what happens while the source thinks
-        settings = AuthSettings("http://auth.internal", "platform", patience, "", CacheSettings(**cache))  # type: ignore[arg-type]  # most_calls is whole in every test
+        settings = AuthSettings("http://auth.internal", "platform", patience, "", CacheSettings(**cache))
         self.validation = Validation(self, settings, lambda: self.now, self.waiting.append)
         self.validation._cache._between = lambda least, most: least
 
