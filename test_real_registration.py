@@ -106,7 +106,9 @@ class Wire:
                 self._current.exchange.answered(response.status, response)
             return increment(retry, *args, **kwargs)
 
-        HTTPAdapter.send, Retry.increment = watched_send, watched_increment  # type: ignore[assignment, method-assign]
+        adapter: Any = HTTPAdapter  # typed as classes, neither could have a method replaced
+        retrying: Any = Retry
+        adapter.send, retrying.increment = watched_send, watched_increment
 
     def explain(self, error: BaseException) -> list[str]:
         """What failed, in lines: what the answer says of itself, its status, request and request id."""
@@ -234,7 +236,7 @@ class Registration:
         return ""
 
     def log_model(self) -> str:
-        class Doubler(self.mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]
+        class Doubler(self.mlflow.pyfunc.PythonModel):  # type: ignore[misc, name-defined]  # MLflow is imported late, as Any
             def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
                 return [2 * value for value in model_input]
 
