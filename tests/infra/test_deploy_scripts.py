@@ -704,7 +704,7 @@ def test_amid_a_rollout_the_old_proxys_answers_are_no_failures(tmp_path: Path, m
 def run_and_meanwhile(scene: Scene, sign: str, act: Callable[[], None], *options: str) -> tuple[int, str]:
     """Run a deployment, and do something as soon as the sign is written."""
     written = ""
-    with scene.start("--url", scene.url, "--poll", "0.05", *options) as process:
+    with scene.under_way("--poll", "0.05", *options) as process:
         assert process.stdout
         for line in process.stdout:
             written += line
@@ -715,7 +715,7 @@ def run_and_meanwhile(scene: Scene, sign: str, act: Callable[[], None], *options
 
 def interrupted(scene: Scene, number: signal.Signals, *options: str, at: str = "") -> tuple[int, str]:
     """Run a deployment and signal all its processes, as a terminal does, when a call is held or `at` is read."""
-    with scene.start("--url", scene.url, *options) as process:
+    with scene.under_way(*options) as process:
         assert process.stdout
         written = ""
         if at:

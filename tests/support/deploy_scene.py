@@ -217,6 +217,15 @@ class Scene:
             start_new_session=True,
         )
 
+    @contextmanager
+    def under_way(self, *options: str) -> Iterator[subprocess.Popen[str]]:
+        """A deployment for as long as a with block lasts: what is left of it then is killed."""
+        with self.start("--url", self.url, *options) as process:
+            try:
+                yield process
+            finally:
+                kill_group(process.pid)
+
     def run(self, *options: str, script: str = "deploy_proxy_routing_fix.sh") -> tuple[int, str]:
         """Run a script to its end: exit code, and all that it wrote."""
         with self.start("--url", self.url, "--poll", "0.05", *options, script=script) as process:
