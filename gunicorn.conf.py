@@ -27,6 +27,7 @@ preload_app = False  # the upstream's pool is made after the fork; and gevent mu
 keepalive = int(settings.alb_idle_timeout) + 5
 timeout = 60  # without a heartbeat; the heartbeat has a greenlet of its own, so long transfers do not count
 graceful_timeout = 110  # below the 120 s that ECS Fargate waits between SIGTERM and SIGKILL at most
+ENDING_SECONDS = 5  # a worker ends what is left so much earlier: the server kills it, and it would tell of nothing
 max_requests = 0  # a restart would cut transfers that last longer than graceful_timeout
 
 limit_request_line = 16384  # what a load balancer of AWS passes; GET queries of the MLflow client are long
@@ -67,7 +68,8 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """In the worker: tell its access log what else to do for each request."""
+    """In the worker: tell its access log what else to do for each request, and when to end what is left of them."""
+    worker.cfg.set("graceful_timeout", max(0, worker.cfg.graceful_timeout - ENDING_SECONDS))
     worker.log.measured = settings.metrics.service if settings.metrics.emf else ""
     if server.exporter is not None:
         server.exporter.equip(worker)

@@ -6,6 +6,7 @@ line is true for aborted streams too. Field names and types are stable: CloudWat
 
 import logging
 import os
+import sys
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -16,11 +17,13 @@ from types import TracebackType
 from typing import Any
 
 import orjson
+from gevent import GreenletExit
 from gunicorn.glogging import Logger
 from pythonjsonlogger.json import JsonFormatter
 
 from app import VERSION
 from app.emf import document
+from app.errors import Drained
 from app.metrics import Sheet
 from app.out import Out
 from app.resource import resource_of
@@ -198,6 +201,11 @@ class AccessLog(Logger):
         """Write the line of a finished request."""
         scope = environ.get(KEY)
         if scope is not None:
+            if isinstance(
+                sys.exception(), GreenletExit
+            ):  # gunicorn calls while it is on its way: we left, not the client
+                scope.outcome = scope.outcome or Drained.outcome
+                scope.error_kind = scope.error_kind or "drained"
             self.line(scope, int(resp.status.split(None, 1)[0]) if resp.status else 0, resp.sent + scope.spliced)
 
     def line(self, scope: RequestScope, status: int, bytes_out: int) -> None:

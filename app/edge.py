@@ -12,9 +12,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
+from gevent import GreenletExit
+
 from app import scope as scopes
 from app.addresses import forwarded_address, plain_address
-from app.errors import BadRequest, MethodNotAllowed, ProxyError, render
+from app.errors import BadRequest, Drained, MethodNotAllowed, ProxyError, render
 from app.memo import Memo
 from app.rarely import Rarely
 from app.scanners import Scanners
@@ -79,15 +81,21 @@ class Edge:
         try:
             refuse_malformed(scope.target, environ)
         except ProxyError as error:
-            status, headers, body = render(error, scope)
-            respond(status, headers)
-            return Finishing([] if scope.method == "HEAD" else [body], scope)
+            return self._answer(error, scope, respond)
         environ["PATH_INFO"], environ["SCRIPT_NAME"] = scope.path, ""
         try:
             return Finishing(self.app(environ, respond), scope)
+        except GreenletExit:  # the worker ends, and no longer waits for MLflow; nothing was answered yet
+            scope.end()
+            return self._answer(Drained(), scope, respond)
         except BaseException:  # what the app raises here nobody closes
             scope.end()
             raise
+
+    def _answer(self, error: ProxyError, scope: RequestScope, start_response: "StartResponse") -> Iterable[bytes]:
+        status, headers, body = render(error, scope)
+        start_response(status, headers)
+        return Finishing([] if scope.method == "HEAD" else [body], scope)
 
     def _ignore(self, scope: RequestScope, start_response: "StartResponse") -> Iterable[bytes]:
         # Without a scope in the environ there is no access line: a rare event stands for all of them.

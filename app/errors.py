@@ -106,6 +106,15 @@ class Overloaded(ProxyError):
     status, error_code, outcome = 503, "TEMPORARILY_UNAVAILABLE", "rate_limited"
 
 
+class Drained(ProxyError):
+    """The worker ends, and the time that it gave what was under way is over."""
+
+    status, error_code = 503, "TEMPORARILY_UNAVAILABLE"
+
+    def __init__(self) -> None:
+        super().__init__("503: this proxy ends, and MLflow has not answered yet. Try again.", kind="drained")
+
+
 class ArtifactsDisabled(ProxyError):
     """MLFLOW_SERVE_ARTIFACTS=false. 503 as in use today, or 501 for clients that should not retry for minutes."""
 

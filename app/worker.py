@@ -101,7 +101,10 @@ class ProxyWorker(GeventWorker):
             raise parse.InvalidHTTPVersion(req.version)  # gunicorn would echo it
         sock.settimeout(self.wsgi.config[CLIENT_IDLE])
         try:
-            super().handle_request(listener_name, req, sock, addr)
+            super(GeventWorker, self).handle_request(listener_name, req, sock, addr)
+        except gevent.GreenletExit as error:  # the time to drain is over; gunicorn's gevent worker would go on with it
+            reset_on_close(sock)
+            raise ConnectionResetError(errno.ECONNRESET, "the worker ends") from error
         except TimeoutError as error:  # it took no more bytes; as a reset, which gunicorn does not report with a trace
             reset_on_close(sock)  # and which nobody takes for the end of an answer
             raise ConnectionResetError(errno.ECONNRESET, "the client takes no more bytes") from error

@@ -22,6 +22,7 @@ FAMILY = {
     "ClientGone": (400, "BAD_REQUEST", "client_gone"),
     "EndpointNotFound": (404, "ENDPOINT_NOT_FOUND", "client_error"),
     "MethodNotAllowed": (405, "BAD_REQUEST", "client_error"),
+    "Drained": (503, "TEMPORARILY_UNAVAILABLE", "proxy_error"),
     "OwnFault": (500, "INTERNAL_ERROR", "proxy_error"),
     "PermissionDenied": (403, "PERMISSION_DENIED", "auth_denied"),
     "RateLimited": (429, "REQUEST_LIMIT_EXCEEDED", "rate_limited"),
@@ -32,6 +33,7 @@ FAMILY = {
 }
 PASSING = {  # what may be over when the client asks again
     "AuthUnavailable",
+    "Drained",
     "Overloaded",
     "OwnFault",
     "RateLimited",

@@ -131,7 +131,7 @@ class Exporter:
 
 def turns(config: Config) -> tuple[SimpleNamespace, SimpleNamespace]:
     """The server and a worker after all that happens to them between start and end."""
-    server, worker = SimpleNamespace(), SimpleNamespace(log=SimpleNamespace())
+    server, worker = SimpleNamespace(), SimpleNamespace(log=SimpleNamespace(), cfg=Config())
     config.on_starting(server)
     for hook in (config.pre_fork, config.post_fork, config.child_exit):
         hook(server, worker)
@@ -159,7 +159,7 @@ def test_without_a_port_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_reload_goes_on_with_the_same_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     """gunicorn reads the file again, and calls what it finds there with the server that it is."""
     monkeypatch.setattr(exporter, "Exporter", Exporter)
-    server, worker = SimpleNamespace(), SimpleNamespace(log=SimpleNamespace())
+    server, worker = SimpleNamespace(), SimpleNamespace(log=SimpleNamespace(), cfg=Config())
     load(METRICS_PORT="9464").on_starting(server)
     load(METRICS_PORT="9464").pre_fork(server, worker)
     assert server.exporter.calls[1:] == [("admit", worker)]
