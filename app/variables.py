@@ -8,6 +8,7 @@ from pathlib import Path
 
 TRUE = frozenset({"true", "1", "yes", "on"})
 FALSE = frozenset({"false", "0", "no", "off"})
+MOST_SECONDS = 1_000_000  # eleven days: the kernel counts milliseconds in 32 bits (tcp(7), TCP_USER_TIMEOUT)
 HEADER_VALUE = re.compile(r"[\x20-\x7e]*")  # a secret ends up in a header (RFC 9110 section 5.5)
 
 
@@ -65,6 +66,9 @@ class Reader:
             self.fault(
                 f"{name} must be a time in seconds{', zero or above' if zero else ' above zero'}, not {given!r}."
             )
+            return float(default)
+        if value > MOST_SECONDS:
+            self.fault(f"{name} must be at most {MOST_SECONDS} seconds, not {given!r}.")
             return float(default)
         return value
 

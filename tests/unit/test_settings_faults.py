@@ -83,6 +83,13 @@ def test_a_time_is_a_finite_number_of_seconds_above_zero(variable: str, text: st
     assert faults(**{variable: text}) == [f"{variable} must be a time in seconds above zero, not {text!r}."]
 
 
+@pytest.mark.parametrize("variable", ["WRITE_TIMEOUT_SECONDS", "READ_TIMEOUT_SECONDS", "CLIENT_IDLE_TIMEOUT_SECONDS"])
+def test_a_time_is_no_longer_than_the_kernel_counts(variable: str) -> None:
+    """Or every request would be a 500: TCP_USER_TIMEOUT takes milliseconds in 32 bits."""
+    assert faults(**{variable: "1000000"}) == []
+    assert faults(**{variable: "1000001"}) == [f"{variable} must be at most 1000000 seconds, not '1000001'."]
+
+
 @pytest.mark.parametrize("variable", ["AUTH_CACHE_SECONDS", "AUTH_CACHE_HARD_SECONDS", "AUTH_STALE_SECONDS"])
 @pytest.mark.parametrize("text", ["-1", "-0.1", "soon", "inf", "nan", "1e999"])
 def test_a_time_that_may_be_none_is_zero_or_more(variable: str, text: str) -> None:
