@@ -47,6 +47,10 @@ def parse_base(url: str) -> Base:
     if port == 0 or not PRINTABLE.fullmatch(url):
         raise ValueError("must not hold port 0, spaces, backslashes or letters beyond ASCII.")
     host = parts.hostname.lower().removesuffix(".")  # the root's dot names the same host
+    try:
+        host.encode("idna")  # as the resolver will
+    except UnicodeError:
+        raise ValueError("has a host with an empty part, or one of more than 63 characters.") from None
     return Base(parts.scheme, host, port or _default_port(parts.scheme), parts.path.rstrip("/"))
 
 

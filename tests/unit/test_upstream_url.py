@@ -33,6 +33,7 @@ def test_an_address_has_four_parts_and_an_authority(url: str, parts: tuple[str, 
 PORT = "has a port that is no number between 0 and 65535."
 SCHEME = "must be a URL that begins with http:// or https:// and a host."
 USER = "must not hold a user or password; use MLFLOW_UPSTREAM_AUTH=replace for a service credential."
+LABEL = "has a host with an empty part, or one of more than 63 characters."
 QUERY = "must not hold a query or a fragment."
 
 
@@ -53,6 +54,8 @@ QUERY = "must not hold a query or a fragment."
         ("http://user@mlflow", USER),
         ("http://user:secret@mlflow", USER),
         ("http://:secret@mlflow", USER),
+        ("http://mlflow..internal:5000", LABEL),
+        (f"http://{'a' * 64}.internal", LABEL),
         ("http://mlflow/?a=b", QUERY),
         ("http://mlflow/#top", QUERY),
     ],
