@@ -112,7 +112,7 @@ def _may_go_up(name: str, dropped: frozenset[str]) -> bool:
 
 def to_client(pairs: list[Pair], own: Iterable[Pair]) -> list[Pair]:
     """Give the headers for the client: MLflow's end-to-end headers as they came, repeated ones too, then `own`."""
-    dropped = nominated(pairs)
+    dropped = nominated(pairs) - {"content-length"}  # about the message, whatever is said: who moves it counts on it
     return [pair for pair in pairs if _may_go_down(fold(pair[0]), dropped)] + list(own)
 
 

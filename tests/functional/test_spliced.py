@@ -89,3 +89,14 @@ def test_no_descriptor_stays_behind(shared_proxy: Proxy, upstream: RecordingUpst
         with begun(shared_proxy, GET) as sock:
             sock.recv(1000)  # and leaves
     wait_until(lambda: pipes() == before, 3.0, "all pipes given back")
+
+
+def test_a_length_that_the_upstream_names_as_its_connections_own_is_the_bodys_all_the_same(
+    shared_proxy: Proxy, upstream: RecordingUpstream
+) -> None:
+    """Without it gunicorn would send chunks, and what the kernel moves would be read as their sizes."""
+    listed = b"Connection: keep-alive, Content-Length\r\nContent-Length: %d\r\n\r\n" % len(BODY)
+    upstream.script(lambda conn, _: conn.sendall(OK + listed + BODY))
+    with begun(shared_proxy, GET) as sock:
+        response = read_response(sock)
+    assert (response.complete, response.header("Content-Length"), response.body) == (True, str(len(BODY)), BODY)
