@@ -85,6 +85,8 @@ class LocalKeys:
             raise ValueError(f"{self._path} is no key file")
         for entry in entries:
             ends_at(entry)  # raises ValueError for what is no moment
+            if not (is_name(entry["user_id"]) and is_name(entry["key_id"]) and is_limit(entry["rate_limit_per_hour"])):
+                raise ValueError(f"{self._path} holds a key whose user_id, key_id or rate_limit_per_hour is none")
         return entries
 
     def add(
@@ -178,6 +180,16 @@ def ends_at(entry: dict[str, Any]) -> float:
 def expired(entry: dict[str, Any]) -> bool:
     """Whether an entry's time is over. Raises ValueError when its end is no moment."""
     return ends_at(entry) <= time()
+
+
+def is_name(value: object) -> bool:
+    """Whether a user or a key may have this name: it becomes a header towards MLflow."""
+    return isinstance(value, str) and USER.fullmatch(value) is not None
+
+
+def is_limit(value: object) -> bool:
+    """Whether this is a number of requests: a whole one above zero."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def digest(key: str) -> str:

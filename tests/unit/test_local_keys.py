@@ -340,3 +340,31 @@ def test_a_write_that_fails_leaves_the_file_as_it_was(
     assert keys.validate(key, "").user_id == "alice"
     assert [entry["user_id"] for entry in keys.entries()] == ["alice"]
     assert os.listdir(path.parent).count("keys.json") == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"rate_limit_per_hour": "1000"},
+        {"rate_limit_per_hour": -1},
+        {"rate_limit_per_hour": 0},
+        {"rate_limit_per_hour": True},
+        {"user_id": "a\nb"},
+        {"user_id": "\u0141"},
+        {"user_id": 7},
+        {"key_id": ""},
+    ],
+    ids=str,
+)
+def test_a_key_that_nobody_could_count_or_name_is_told_of_where_it_stands(
+    keys: LocalKeys, path: Path, changed: dict[str, Any]
+) -> None:
+    """Not in each request with it, which would be a 500."""
+    key = keys.add("alice", [])
+    entries = [{**keys.entries()[0], **changed}]
+    path.write_text(json.dumps({"keys": entries}))
+    with pytest.raises(ValueError, match="user_id, key_id or rate_limit_per_hour"):
+        keys.entries()
+    with pytest.raises(AuthUnavailable) as raised:
+        LocalKeys(str(path)).validate(key, "")
+    assert raised.value.kind == "key_file_unreadable"
