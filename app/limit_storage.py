@@ -88,6 +88,7 @@ class OwnWindows(WindowStorage):
                 admitted = False
         if admitted and cost:
             counts = [Count(previous, max(0, current + cost), elapsed) for previous, current, elapsed in counts]
+        if cost:  # who is refused was seen too: asking on must not make him the one who makes room
             self._keep(kind, name, counts, now)
         return Taken(admitted, tuple(counts))
 

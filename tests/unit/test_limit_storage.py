@@ -86,12 +86,13 @@ def test_a_limit_that_changes_keeps_what_was_counted(windows: OwnWindows) -> Non
 
 
 def test_memory_is_bounded_and_who_comes_often_stays(windows: OwnWindows) -> None:
-    admitted(windows, 3, [FEW], "regular")
     admitted(windows, 3, [FEW], "key", kind="key")
+    regular = 0
     for number in range(3 * MOST_NAMES):
         windows.take("address", str(number), [FEW])
         if number % 100 == 0:
-            windows.take("address", "regular", [FEW])
+            regular += windows.take("address", "regular", [FEW]).admitted
+    assert regular == FEW.amount, "who is refused and asks on is not forgotten"
     assert sum(len(room) for room in windows._rooms.values()) <= MOST_NAMES + 2
     assert admitted(windows, 1, [FEW], "key", kind="key") == 0
 
