@@ -77,7 +77,7 @@ class ExactConnection(HTTPConnection):
                 self._dns_host = address
                 with contextlib.suppress(ConnectTimeoutError, NewConnectionError):
                     return super()._new_conn()
-            self._dns_host = addresses[-1] if len(addresses) > 1 else name
+            self._dns_host = addresses[-1] if addresses else name  # by name it would be asked for once more
             return super()._new_conn()
         finally:
             self._dns_host = name

@@ -135,6 +135,24 @@ def test_a_task_that_is_gone_costs_nothing_but_a_try(listener: socket.socket, mo
             sock.close()
 
 
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("127.0.0.1", "127.0.0.3")], ids=len)
+def test_a_name_is_looked_up_once_for_a_connection(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]
+) -> None:
+    resolving(monkeypatch, *addresses)
+    found, asked = socket.getaddrinfo, []
+
+    def counted(host: str, *rest: Any, **named: Any) -> list[Any]:
+        asked.append(host)
+        return found(host, *rest, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", counted)
+    connection = ExactConnection("mlflow.test", listener.getsockname()[1])
+    connection.open(2.5, Manner("/", 7.0))
+    connection.close()
+    assert asked.count("mlflow.test") == 1
+
+
 def test_when_no_address_answers_the_last_error_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
