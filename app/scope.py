@@ -7,7 +7,7 @@ streamed answer leaves after Flask has forgotten the request.
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 KEY = "hokusai.scope"
@@ -62,7 +62,6 @@ class RequestScope:
     trace_id: str = ""
     user_agent: str = ""
     begun: float = field(default_factory=monotonic)
-    begun_at: float = field(default_factory=time)  # wall clock, for the log's timestamp
 
     mount: str = ""
     rest: str = ""  # the path behind the mount, still percent-encoded
