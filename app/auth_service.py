@@ -15,7 +15,7 @@ from gevent import Timeout
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, ProtocolError
 
-from app.errors import RateLimited, Unauthenticated, auth_unavailable
+from app.errors import Unauthenticated, auth_limited, auth_unavailable
 from app.scope import Principal
 from app.sessions import plain_session
 from app.settings import AuthSettings
@@ -85,10 +85,7 @@ def judge(status: int, body: bytes, retry_after: str) -> Principal:
     if status == 401:
         raise Unauthenticated("")
     if status == 429:
-        seconds = retry_after if RETRY_AFTER.fullmatch(retry_after) else "60"
-        raise RateLimited(
-            "429: too many requests with this key.", kind="auth_service", headers=[("Retry-After", seconds)]
-        )
+        raise auth_limited(retry_after if RETRY_AFTER.fullmatch(retry_after) else 60)
     if status >= 500 and any(fault in body for fault in SCHEMA_FAULTS):
         log.error("auth_service_schema_error", extra={"status": status})
     if status != 200:

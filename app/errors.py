@@ -170,6 +170,13 @@ def auth_unavailable(kind: str, seconds: int = 2) -> AuthUnavailable:
     )
 
 
+def auth_limited(seconds: int | str) -> RateLimited:
+    """The auth service wants to hear nothing of a key for some seconds."""
+    return RateLimited(
+        "429: too many requests with this key.", kind="auth_service", headers=[("Retry-After", str(seconds))]
+    )
+
+
 def no_such_endpoint(scope: RequestScope) -> EndpointNotFound:
     """The one answer to a path that nobody here serves."""
     return EndpointNotFound(f"404: there is no endpoint {scope.method} {scope.path}.", kind="unknown_route")

@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Protocol
 
 from app.breaker import Breaker
-from app.errors import AuthUnavailable, ProxyError, RateLimited, Unauthenticated, auth_unavailable
+from app.errors import AuthUnavailable, ProxyError, RateLimited, Unauthenticated, auth_limited, auth_unavailable
 from app.identity import KeySource
 from app.key_cache import Entry, KeyCache, Until, at_address
 from app.scope import Principal
@@ -195,7 +195,7 @@ class Validation:
         """One call, if one may be made now."""
         seconds = self._limited.left(name, self._clock())
         if seconds:
-            raise limited(seconds)
+            raise auth_limited(math.ceil(seconds))
         if not self._calls.acquire(blocking=False):
             raise auth_unavailable("busy", 1)
         try:
@@ -233,12 +233,3 @@ class Validation:
 def retry_after(error: ProxyError) -> int:
     """The seconds of an error's Retry-After; 0 without one."""
     return next((int(value) for name, value in error.headers if name == "Retry-After"), 0)
-
-
-def limited(seconds: float) -> RateLimited:
-    """The answer to a key that the auth service has limited, while it need not be asked."""
-    return RateLimited(
-        "429: too many requests with this key.",
-        kind="auth_service",
-        headers=[("Retry-After", str(math.ceil(seconds)))],
-    )
