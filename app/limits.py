@@ -24,7 +24,6 @@ from app.windows import Count, Rate, standing
 
 HOUR = 3600
 MOST = 10**15 - 1  # what a structured field can hold (RFC 9651 section 3.3.1); no key has more in an hour
-TRANSFERS = ("artifacts.download", "artifacts.upload")
 STATIC = "ui.static"  # a page of the UI brings tens of files with it, which cost nobody anything
 NAMES = ("hour", "burst")
 
@@ -107,7 +106,7 @@ class AddressLimit:
 
 def is_free(route: Route | None) -> bool:
     """Whether a route is not counted: it moves an artifact's bytes, or is one of the UI's own files."""
-    return route is not None and (route.action == STATIC or route.action.endswith(TRANSFERS))
+    return route is not None and (route.action == STATIC or route.moves_artifact)
 
 
 def neighbourhood(client_ip: str) -> str:

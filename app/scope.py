@@ -49,6 +49,11 @@ class Route:
     access: str
     moves_with_prefix: bool
 
+    @property
+    def moves_artifact(self) -> bool:
+        """Whether it moves an artifact's bytes: then it is bounded by how many run at once, and by nothing else."""
+        return self.action.endswith(("artifacts.download", "artifacts.upload"))
+
 
 @dataclass(slots=True)
 class RequestScope:

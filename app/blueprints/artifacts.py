@@ -16,7 +16,7 @@ PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 
 def moves_artifacts(route: Route) -> bool:
     """Whether a route of the table transfers artifacts, or belongs to the store that does."""
-    return "/mlflow-artifacts/" in route.path or route.action.endswith(("artifacts.download", "artifacts.upload"))
+    return "/mlflow-artifacts/" in route.path or route.moves_artifact
 
 
 def flask_rule(path: str) -> str:
