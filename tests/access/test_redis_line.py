@@ -210,6 +210,40 @@ def test_an_answer_that_is_there_is_read_however_late_it_is_looked_at(
     assert late == [] and line.is_up
 
 
+def test_who_waits_for_what_redis_refuses_is_told_at_once(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Line(redis_server.url, SCRIPT.read_text(), PROBE)
+    line.ask(*PROBE)
+    monkeypatch.setattr("app.redis_line.PATIENCE_SECONDS", 30.0)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(LineDown):
+        pool.submit(line.ask, "key", "no numbers").result(10)
+
+
+def test_it_is_found_again_too_when_it_was_slow_and_said_nothing_wrong(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited in vain turns the line down; its thread, which got its answer, has to notice."""
+    line, given_up = Line(redis_server.url, SCRIPT.read_text(), PROBE), threading.Event()
+    line.ask(*PROBE)
+    read = line._connection.read_response
+
+    def reads_late(**options: object) -> object:
+        assert given_up.wait(10)
+        return read(**options)
+
+    monkeypatch.setattr(line._connection, "read_response", reads_late)
+    with pytest.raises(LineDown):
+        line.ask(*PROBE)
+    assert not line.is_up
+    given_up.set()
+    deadline = time.monotonic() + 10 * PAUSE_SECONDS
+    while not line.is_up:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert line.ask(*PROBE).startswith(b"1 ")
+
+
 def test_a_fault_of_our_own_does_not_end_the_line_for_ever(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

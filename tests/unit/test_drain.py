@@ -54,6 +54,18 @@ def test_a_small_body_is_read_and_the_connection_goes_on(pair: tuple[socket.sock
     assert (first.reader.unreader.read(), ours.gettimeout()) == (b"GET / HTTP/1.1", None)
 
 
+def test_a_body_that_broke_is_not_read_on_as_if_it_had_not(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it ends nobody knows: what looks like its end may be a request that somebody hid in it."""
+    monkeypatch.setattr(drain, "LINGER_SECONDS", 0.01)
+    ours, theirs = pair
+    theirs.sendall(b"0\r\n\r\nGET / HTTP/1.1")
+    body = chunked(ours)
+    body.failed = True
+    assert not drain.finish(body, ours)
+
+
 @pytest.mark.parametrize("make", [lambda ours: of_length(ours, drain.SMALL + 1), chunked], ids=["of length", "chunked"])
 def test_of_a_large_body_a_bounded_part_is_read_and_the_connection_ends(
     pair: tuple[socket.socket, socket.socket], make: Any, monkeypatch: pytest.MonkeyPatch

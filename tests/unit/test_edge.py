@@ -211,6 +211,19 @@ def test_an_answer_that_breaks_is_not_finished() -> None:
     assert not scope.finished
 
 
+def test_what_waits_for_the_end_is_called_too_when_the_app_gives_no_answer() -> None:
+    """Such as the transfer's slot: nobody closes an answer that there is not."""
+    given, ended = environ(), []
+
+    def app(environ: dict[str, Any], _: Any) -> Iterable[bytes]:
+        scopes.of(environ).at_end.append(lambda: ended.append(True))
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        run(app, given)
+    assert ended == [True]
+
+
 # --- scanners, and addresses in doubt ---
 
 

@@ -12,6 +12,7 @@ from app import watch
 from app.answer_head import MOST_BYTES, BadHead
 from app.errors import ClientGone
 from app.incoming import BrokenOff
+from app.watch import PATIENCE_SECONDS
 from tests.unit.answering import CHUNKED, CONTINUE, OK, OTHER, Ends, both_ends, cut, scripted, secured, whole
 
 ends = pytest.fixture(both_ends)
@@ -117,6 +118,12 @@ def test_an_answer_that_takes_its_time_is_waited_for_and_the_client_looked_at(
 def test_an_answer_that_comes_at_once_is_read_without_a_look_at_the_client(ends: Ends) -> None:
     ends.browser.close()
     assert whole(ends.answer(OTHER)) == b"other"
+
+
+def test_the_first_waiting_is_no_longer_than_the_read_timeout(ends: Ends) -> None:
+    ends.mlflow.sendall(OTHER)
+    ends.incoming(read_timeout=PATIENCE_SECONDS / 2).read_head("GET")
+    assert ends.upstream.gettimeout() == PATIENCE_SECONDS / 2
 
 
 def test_a_client_that_left_ends_the_waiting(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:

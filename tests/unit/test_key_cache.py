@@ -95,6 +95,16 @@ def test_the_key_not_used_for_longest_makes_room(cache: KeyCache) -> None:
     assert cache.find(b"0", HERE) is not None and cache.find(b"2", HERE) is not None
 
 
+def test_of_a_bound_key_too_the_address_not_used_for_longest_makes_room(cache: KeyCache) -> None:
+    for number in range(MOST_GOOD - 1):
+        cache.keep(b"bound", str(number), BOUND_WHO, 0.0)
+    assert cache.find(b"bound", "0") is not None
+    cache.keep(b"one more", HERE, WHO, 0.0)
+    assert len(cache) == MOST_GOOD
+    assert cache.find(b"bound", "1") is None
+    assert cache.find(b"bound", "0") is not None and cache.find(b"bound", "2") is not None
+
+
 # --- a no ---
 
 

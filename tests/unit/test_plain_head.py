@@ -146,6 +146,25 @@ def test_every_other_head_is_left_to_gunicorn(head: bytes) -> None:
     assert Counted.taken == 0
 
 
+@pytest.mark.parametrize("size", range(16380, 16390))
+def test_at_the_limit_of_a_header_gunicorn_decides(size: int) -> None:
+    head = b"GET / HTTP/1.1\r\nX-A: %b\r\n\r\n" % (b"a" * (size - len("X-A: ")))
+    assert read(Counted, head) == read(Request, head)
+
+
+@pytest.mark.parametrize("size", range(8187, 8194))
+def test_at_the_limit_of_the_first_line_gunicorn_decides(size: int) -> None:
+    head = b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n" % (b"a" * (size - len("GET / HTTP/1.1")))
+    assert read(Counted, head) == read(Request, head)
+
+
+@pytest.mark.parametrize("count", [99, 100, 101, 102])
+def test_at_the_limit_of_their_number_gunicorn_decides(count: int) -> None:
+    lines = b"".join(b"X-%d: 1\r\n" % number for number in range(count))
+    head = b"GET / HTTP/1.1\r\n" + lines + b"\r\n"
+    assert read(Counted, head) == read(Request, head)
+
+
 def test_who_trusts_a_scheme_header_has_it_read_by_gunicorn() -> None:
     config = configuration(secure_scheme_headers={"X-A": "1"}, forwarded_allow_ips="127.0.0.1")
     Counted.taken = 0

@@ -140,6 +140,14 @@ def test_a_client_that_pauses_too_long_has_stalled(line: Line) -> None:
     assert (raised.value.kind, line.sent) == ("client_stalled", b"")
 
 
+def test_a_client_may_pause_for_longer_than_writing_may_take(ends: Ends) -> None:
+    ends.client.settimeout(5.0)
+    later(ends.browser.sendall, b"abc")
+    line = Line(ends, timeout=0.001)
+    assert line.send(Pausing(ends, most=1))
+    assert line.sent == b"abc"
+
+
 def test_a_client_that_goes_on_after_a_pause_is_heard_and_a_100_meanwhile_is_not(line: Line) -> None:
     body = Pausing(line.ends, most=1)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from app import splicing
+from app.errors import ClientGone
 from app.incoming import LARGE, BrokenOff, Incoming
 from app.splicing import Pipe, pipe_between
 from app.watch import PATIENCE_SECONDS
@@ -108,8 +109,10 @@ def test_a_tiny_pipe_is_given_back(ends: tuple[socket.socket, ...], monkeypatch:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def answer(source: socket.socket, length: int, read_timeout: float = 5.0) -> Incoming:
-    incoming = Incoming(source, None, read_timeout, lambda _: None)
+def answer(
+    source: socket.socket, length: int, read_timeout: float = 5.0, client: socket.socket | None = None
+) -> Incoming:
+    incoming = Incoming(source, client, read_timeout, lambda _: None)
     incoming._buffer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length
     return incoming.read_head("GET")
 
@@ -147,3 +150,16 @@ def test_a_body_that_ends_early_is_told_apart(ends: tuple[socket.socket, ...], p
 def test_a_silent_upstream_is_given_the_read_timeout(ends: tuple[socket.socket, ...], pipe: Pipe) -> None:
     with pytest.raises(TimeoutError):
         answer(ends[1], 10, PATIENCE_SECONDS / 5).move(pipe, 10)
+
+
+def test_a_client_that_left_while_the_upstream_is_silent_is_noticed(
+    ends: tuple[socket.socket, ...], pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would hold MLflow, and its own slot, for the read timeout: a quarter of an hour."""
+    monkeypatch.setattr("app.incoming.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("app.watch.GRACE_SECONDS", 0.01)
+    _, source, sink, client = ends
+    client.close()
+    with pytest.raises(ClientGone) as raised:
+        answer(source, 10, client=sink).move(pipe, 10)
+    assert raised.value.kind == "client_left"

@@ -198,6 +198,28 @@ def test_fifteen_minutes_after_the_last_yes_it_counts_no_more(scene: Scene, age:
     assert scene.ask() == found
 
 
+@pytest.mark.parametrize(("age", "found"), [(899, "stale"), (900, "auth_breaker_open")])
+def test_an_open_breaker_does_not_make_a_yes_count_for_longer(scene: Scene, age: int, found: str) -> None:
+    scene.ask()
+    scene.later(age - 1)
+    scene.open_the_breaker()
+    scene.says = AWAY
+    scene.later(1)
+    assert (scene.ask(), scene.calls()) == (found, 0)
+
+
+def test_a_yes_is_as_old_as_its_question(scene: Scene) -> None:
+    """An answer may take seconds, and a key be revoked meanwhile."""
+    scene.during = lambda: scene.later(4)
+    scene.ask()
+    scene.during = lambda: None
+    scene.says = NO
+    scene.later(295)
+    assert scene.ask() == "cache"
+    scene.later(1)
+    assert scene.ask() == "Unauthenticated"
+
+
 def test_stale_answers_can_be_switched_off() -> None:
     scene = Scene(stale=0)
     scene.ask()

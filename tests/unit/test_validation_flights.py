@@ -148,6 +148,18 @@ def test_what_may_hold_for_one_address_alone_is_asked_again_for_each_other(
     assert one.scene.asked == [(KEY, HERE), (KEY, THERE)]
 
 
+def test_who_uses_a_bound_key_elsewhere_does_not_wait_for_others(crowd: Callable[..., Crowd]) -> None:
+    scene = Scene()
+    scene.says = BOUND
+    scene.ask()
+    scene.later(400)
+    one = crowd()
+    one.scene, scene.during = scene, one._think
+    asked = [one.lead(), one.lead(THERE)]  # both are being asked about at once
+    one.answer()
+    assert [outcome(each) for each in asked] == ["service"] * 2
+
+
 def test_a_bug_leaves_nobody_waiting(crowd: Callable[..., Crowd]) -> None:
     one = crowd()
     think = one.scene.during

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import socket
+import struct
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from gunicorn.http import errors as parse
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers.base import Worker
+from gunicorn.workers.base_async import AsyncWorker
+from gunicorn.workers.ggevent import GeventWorker
 
 from app.errors import OwnFault
 from app.scope import RequestScope
-from app.worker import DRAINING, REFUSALS, ProxyWorker, refusal
+from app.worker import CLIENT_IDLE, DRAINING, REFUSALS, SEND_BUFFER, ProxyWorker, refusal
 
 REFUSED: dict[str, tuple[Exception, int]] = {
     "a request line that is too long": (parse.LimitRequestLine(20000, 16384), 414),
@@ -157,3 +164,47 @@ def test_a_worker_that_is_told_to_stop_drains_and_says_so(worker: ProxyWorker, m
     worker.wsgi = App()
     worker.handle_exit(15, None)
     assert (App.config, stopped) == ({DRAINING: True}, [15])
+
+
+class Socket:
+    """Notes what is set on it."""
+
+    def __init__(self) -> None:
+        self.options: list[tuple[Any, ...]] = []
+
+    def setsockopt(self, *option: Any) -> None:
+        self.options.append(option)
+
+    def settimeout(self, seconds: float | None) -> None: ...
+
+
+class Request:
+    version, body = (1, 1), SimpleNamespace(reader=None)  # nothing is left of it
+
+
+def test_a_client_that_takes_no_more_bytes_is_reset(worker: ProxyWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A FIN would be the end of a body that has no length."""
+
+    def stalls(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(AsyncWorker, "handle_request", stalls)
+    worker.wsgi, client = SimpleNamespace(config={CLIENT_IDLE: 1.0}), Socket()
+    with pytest.raises(ConnectionResetError):
+        worker.handle_request(None, Request(), client, ("192.0.2.1", 1))
+    assert client.options == [(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))]
+
+
+def test_a_worker_bounds_what_its_sockets_hold_and_writes_at_its_end_what_was_put_off(
+    worker: ProxyWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[object] = []
+    for name in ("collect", "freeze", "set_threshold"):
+        monkeypatch.setattr(gc, name, lambda *_: None)
+    monkeypatch.setattr(RequestParser, "mesg_class", None)
+    worker.log.write_waiting = lambda: written.append(worker.log.later)
+    worker.sockets = [Socket()]
+    monkeypatch.setattr(GeventWorker, "run", lambda self: written.append("served"))
+    worker.run()
+    assert written == ["served", None]
+    assert worker.sockets[0].options == [(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)]
