@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import logging.config
+import select
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from pythonjsonlogger.json import JsonFormatter
 
-from app.access_log import Finished, Line, logging_config, moment
+from app.access_log import Finished, Line, Measured, logging_config, moment
 from app.out import Out
 from tests.unit.logged import NOW, fields, stop_clocks
 
@@ -137,7 +138,34 @@ def test_every_line_is_one_write_that_is_done_when_the_handler_returns(length: i
         handler.handle(finished(target="/" * length))
         assert len(raw.writes) == count
         assert raw.writes[-1].count(b"\n") == 1 and raw.writes[-1].endswith(b"}\n")
-        assert json.loads(raw.writes[-1])["path"] == "/" * length
+        assert json.loads(raw.writes[-1])["path"].startswith("/" * min(length, 500))
+
+
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"target": "/" + "a" * 16_000, "upstream_path": "/" + "a" * 16_000, "target_url": "http://m/" + "a" * 16_000},
+        {"target": "/" + '"' * 16_000},
+        {"target": "/" + "a" * 3000, "user_agent": "\U0001f600" * 200},
+    ],
+    ids=["three times", "escaped", "with others"],
+)
+def test_a_line_is_no_longer_than_what_a_pipe_takes_in_one_piece(changed: dict[str, Any], measured: bool) -> None:
+    """Or the lines of two workers mix as soon as whoever reads is slow (pipe(7), PIPE_BUF)."""
+    raw = Raw()
+    handler = out(io.TextIOWrapper(io.BufferedWriter(raw)))
+    line = fields(**changed)
+    handler.handle(Measured("x", logging.INFO, {**line, "service": "s"}, 1) if measured else finished(**changed))
+    assert len(raw.writes[0]) <= select.PIPE_BUF
+    written = json.loads(raw.writes[0])
+    assert list(line) == [name for name in written if name in line], "no field is missing"
+    assert written["path"].startswith("/" + changed["target"][1:50]) and written["path"].endswith("...")
+    assert written["request_id"] == line["request_id"] and written["duration_ms"] == line["duration_ms"]
+
+
+def test_a_line_that_fits_is_left_as_it_is() -> None:
+    assert "/" * 3000 in out(io.StringIO()).format(finished(target="/" * 3000))
 
 
 def test_a_stdout_of_another_encoding_loses_no_line() -> None:
