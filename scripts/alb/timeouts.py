@@ -43,7 +43,8 @@ def read_chain(folder: Path = TERRAFORM, gunicorn: Path = GUNICORN, given: Mappi
         keep_alive=whole(variables[told["ALB_IDLE_TIMEOUT_SECONDS"]])
         + int(_number(r"^keepalive = int\(settings\.alb_idle_timeout\) \+ (\d+)$", settings)),
         deregistration=whole(value_of(group["deregistration_delay"], variables)),
-        graceful=int(_number(r"^graceful_timeout = (\d+)\b", settings)),
+        graceful=int(_number(r"^graceful_timeout = (\d+)$", settings))
+        - int(_number(r"^ENDING_SECONDS = (\d+)$", settings)),
         stop=int(_number(r"\bstopTimeout\s*=\s*(\d+)", str(task["container_definitions"]))),
     )
 

@@ -131,9 +131,9 @@ def test_a_link_that_breaks_is_told(given: dict[str, int], fault: str) -> None:
 def test_variables_and_files_decide_the_chain(folder: Path, tmp_path: Path) -> None:
     given = {"alb_idle_timeout": 1000, "read_timeout": 60, "artifact_read_timeout": 700, "deregistration_delay": 300}
     settings = tmp_path / "gunicorn.conf.py"
-    settings.write_text("keepalive = int(settings.alb_idle_timeout) + 7\ngraceful_timeout = 90\n")
+    settings.write_text("keepalive = int(settings.alb_idle_timeout) + 7\ngraceful_timeout = 90\nENDING_SECONDS = 4\n")
     read = read_chain(changed(folder, "ecs-proxy.tf", "stopTimeout = 120", "stopTimeout = 100"), settings, given)
-    assert read == Chain(60, 700, 1000, 1007, 300, 90, 100)
+    assert read == Chain(60, 700, 1000, 1007, 300, 86, 100)
 
 
 def test_what_cannot_be_read_is_refused(folder: Path) -> None:
