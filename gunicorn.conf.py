@@ -26,8 +26,8 @@ preload_app = False  # the upstream's pool is made after the fork; and gevent mu
 # The load balancer must be the first to close an idle connection, else its next request meets a closed one (502).
 keepalive = int(settings.alb_idle_timeout) + 5
 timeout = 60  # without a heartbeat; the heartbeat has a greenlet of its own, so long transfers do not count
-# Below the 120 s that ECS Fargate waits between SIGTERM and SIGKILL at most. The server kills its workers then; they end
-# what is left by themselves so many seconds earlier, and tell of it.
+# Below the 120 s that ECS Fargate waits between SIGTERM and SIGKILL at most. The server kills its workers then; they
+# end what is left by themselves so many seconds earlier, and tell of it.
 graceful_timeout = 115
 ENDING_SECONDS = 5
 max_requests = 0  # a restart would cut transfers that last longer than graceful_timeout
