@@ -100,17 +100,20 @@ class ProxyWorker(GeventWorker):
         if req.version not in VERSIONS:
             raise parse.InvalidHTTPVersion(req.version)  # gunicorn would echo it
         sock.settimeout(self.wsgi.config[CLIENT_IDLE])
+        broken = False
         try:
+            # Not GeventWorker's own, which goes on with a connection whose request was ended for the drain's sake.
             super(GeventWorker, self).handle_request(listener_name, req, sock, addr)
-        except gevent.GreenletExit as error:  # the time to drain is over; gunicorn's gevent worker would go on with it
-            reset_on_close(sock)
-            raise ConnectionResetError(errno.ECONNRESET, "the worker ends") from error
-        except TimeoutError as error:  # it took no more bytes; as a reset, which gunicorn does not report with a trace
-            reset_on_close(sock)  # and which nobody takes for the end of an answer
-            raise ConnectionResetError(errno.ECONNRESET, "the client takes no more bytes") from error
+        except (OSError, gevent.GreenletExit) as error:
+            broken = True  # it is closed as it is: to finish with it would begin with a FIN, the end of an answer
+            if not isinstance(error, TimeoutError | gevent.GreenletExit):
+                raise
+            reset_on_close(sock)  # as a reset, which gunicorn reports without a trace, and nobody takes for an end
+            why = "the client takes no more bytes" if isinstance(error, TimeoutError) else "the worker ends"
+            raise ConnectionResetError(errno.ECONNRESET, why) from error
         finally:
             sock.settimeout(None)
-            reusable = finish(req.body, sock)
+            reusable = broken or finish(req.body, sock)
         if not reusable:
             raise StopIteration  # gunicorn's word for "close this connection"
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.functional.exchanges import Pouring
-from tests.functional.keyed import ARTIFACT, BEARER, SEARCH, ask
+from tests.functional.exchanges import OK, Pouring
+from tests.functional.keyed import ARTIFACT, BEARER, SEARCH, ask, begun, head
 from tests.support.client import open_connection, read_response, request
 from tests.support.proxy import Proxy
 from tests.support.response import RawResponse
-from tests.support.upstream import RecordingUpstream
+from tests.support.upstream import Recorded, RecordingUpstream, chunk, reset_connection
 
 GIGABYTES = 4_000_000_000
 BLOCK = b"b" * 1_000_000
@@ -83,3 +84,19 @@ def test_a_refusal_survives_what_its_client_sent_meanwhile(
             time.sleep(0.1)
             assert read_response(sock).status == 401
     assert ask(shared_proxy, "GET", "/mlflow/version").status == 200
+
+
+def test_an_early_answer_that_breaks_off_is_reset_though_its_upload_was_not_read(
+    shared_proxy: Proxy, upstream: RecordingUpstream
+) -> None:
+    """To HTTP/1.0 it has no length: a FIN, which is how a refused upload is finished with, would be its end."""
+
+    def break_off(conn: socket.socket, _: Recorded) -> None:
+        conn.sendall(OK + b"Transfer-Encoding: chunked\r\n\r\n" + chunk(b"begun"))
+        reset_connection(conn)
+
+    upstream.script_head(break_off)
+    sent = head("PUT", f"/mlflow{ARTIFACT}", ("Content-Length", "200000")).replace(b"HTTP/1.1", b"HTTP/1.0")
+    with begun(shared_proxy, sent + b"x" * 1000) as sock, pytest.raises(ConnectionResetError):
+        while sock.recv(65536):
+            pass
