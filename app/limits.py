@@ -110,13 +110,11 @@ def is_free(route: Route | None) -> bool:
 
 
 def neighbourhood(client_ip: str) -> str:
-    """The address itself, or for IPv6 its /64: that many addresses everybody has."""
+    """The address itself, or for IPv6 its /64: that many addresses everybody has. Spelled as app/addresses.py does."""
     try:
         address = IPv6Address(client_ip)
     except ValueError:
         return client_ip
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
     return str(ip_network((int(address) >> 64 << 64, 64)))
 
 
