@@ -52,7 +52,9 @@ class LocalKeys:
             try:
                 self._refresh()
             except (OSError, ValueError, TypeError) as error:
-                raise AuthUnavailable("503: keys cannot be checked just now.", kind="key_file_unreadable") from error
+                raise AuthUnavailable(
+                    "503: keys cannot be checked just now.", kind="key_file_unreadable", headers=[("Retry-After", "2")]
+                ) from error
             entry = self._by_hash.get(hashed)
         if entry is None or entry.until <= time():
             raise Unauthenticated("")

@@ -252,6 +252,7 @@ def test_a_file_that_cannot_be_understood_is_an_outage_and_no_refusal(tmp_path: 
     with pytest.raises(AuthUnavailable) as raised:
         LocalKeys(str(tmp_path / "keys.json")).validate("x", "")
     assert (raised.value.status, raised.value.kind) == (503, "key_file_unreadable")
+    assert ("Retry-After", "2") in raised.value.headers
 
 
 @pytest.mark.parametrize("missing", ["key_id", "user_id", "scopes", "rate_limit_per_hour"])
