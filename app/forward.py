@@ -77,15 +77,13 @@ class Forwarder:
 
     def _own_headers(self, scope: RequestScope) -> list[Pair]:
         own = [
-            ("Host", self._upstream.base.authority),
+            *self._settings.own_headers,
             ("X-Request-ID", scope.request_id),
             # MLflow's server believes this header from nearby proxies; without it a caller would look like localhost.
             ("X-Forwarded-For", scope.client_ip),
         ]
         if scope.principal is not None:
             own += [("X-Hokusai-User-Id", scope.principal.user_id), ("X-Hokusai-API-Key-Id", scope.principal.key_id)]
-        if self._settings.auth == "replace":
-            own.append(("Authorization", self._settings.authorization))
         return own
 
     def _explain(self, scope: RequestScope, outgoing: UpstreamRequest) -> None:

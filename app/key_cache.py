@@ -126,7 +126,6 @@ class KeyCache:
 
     def _put(self, name: bytes, entry: Entry) -> None:
         self._good[name] = entry
-        self._good.move_to_end(name)
         if len(self._good) > MOST_GOOD:
             self._good.popitem(last=False)
 

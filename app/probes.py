@@ -11,7 +11,6 @@ from urllib3.exceptions import HTTPError
 
 from app import VERSION
 from app.errors import ProxyError
-from app.headers import Pair
 from app.scope import RequestScope
 from app.settings import Settings
 from app.translate import upstream_path
@@ -120,7 +119,7 @@ class Probes:
         scope = RequestScope("health-probe", "GET", target, client_ip="")
         upstream = self._settings.upstream
         path = upstream_path(target, self._upstream.base.prefix, upstream.style)
-        outgoing = UpstreamRequest("GET", path, self._headers(), None, READ_TIMEOUT_SECONDS)
+        outgoing = UpstreamRequest("GET", path, upstream.own_headers, None, READ_TIMEOUT_SECONDS)
         begun = self._clock()
         try:
             answer = self._upstream.send(outgoing, scope)
@@ -132,12 +131,6 @@ class Probes:
             kind = type(error).__name__
             return Check("unhealthy", "MLflow broke off its answer.", 0, _ms(self._clock() - begun), kind)
         return judge(answer.status_code, text, _ms(self._clock() - begun), upstream.auth)
-
-    def _headers(self) -> list[Pair]:
-        own = [("Host", self._upstream.base.authority)]
-        if self._settings.upstream.auth == "replace":
-            own.append(("Authorization", self._settings.upstream.authorization))
-        return own
 
 
 def judge(status: int, text: str, milliseconds: float, auth: str) -> Check:

@@ -54,6 +54,12 @@ class UpstreamSettings:
     pool_size: int
     native_artifacts: Literal["auto", "true", "false"]
 
+    @property
+    def own_headers(self) -> list[tuple[str, str]]:
+        """What every request to MLflow has: its host, and with `replace` the credential that stands for everybody's."""
+        credential = [("Authorization", self.authorization)] if self.auth == "replace" else []
+        return [("Host", self.base.authority), *credential]
+
 
 @dataclass(frozen=True)
 class AuthSettings:
