@@ -43,18 +43,18 @@ bench: env ## compare with nginx, HAProxy and a hello-world; about 7 minutes, wa
 
 test-s3: env ## run the tests of an MLflow that keeps its artifacts in S3 (moto plays it)
 	@test -x .venv-s3/bin/moto_server || $(PYTHON) -m venv .venv-s3
-	@.venv-s3/bin/python -m pip install -q --disable-pip-version-check -r requirements-s3.txt
+	@.venv-s3/bin/python -m pip install -qq --disable-pip-version-check -r requirements-s3.txt
 	@$(VENV_PYTHON) -m pytest -m s3
 
 infra-env: env aws-env checkov-env ## make the environments for AWS's tools and for checkov (with -j3 at once)
 
 aws-env:
 	@test -x .venv-infra/bin/moto_server || $(PYTHON) -m venv .venv-infra
-	@.venv-infra/bin/python -m pip install -q --disable-pip-version-check -r requirements-infra.txt
+	@.venv-infra/bin/python -m pip install -qq --disable-pip-version-check -r requirements-infra.txt
 
 checkov-env:
 	@test -x .venv-checkov/bin/checkov || $(PYTHON) -m venv .venv-checkov
-	@.venv-checkov/bin/python -m pip install -q --disable-pip-version-check -r requirements-checkov.txt
+	@.venv-checkov/bin/python -m pip install -qq --disable-pip-version-check -r requirements-checkov.txt
 
 infra: infra-env ## check all of infrastructure/ and scripts/ for AWS, without an account
 	@$(VENV_PYTHON) -m scripts.alb.checks
