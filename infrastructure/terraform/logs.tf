@@ -1,9 +1,8 @@
 # Where both services write, and where alarms go.
 
 resource "aws_cloudwatch_log_group" "proxy" {
-  name = "/ecs/${local.proxy_service_name}"
-  # The cheaper class finds no fields in JSON by itself, and no metrics.
-  log_group_class   = "STANDARD"
+  # Class STANDARD, the default: the cheaper one finds no fields in JSON by itself, and no metrics.
+  name              = "/ecs/${local.proxy_service_name}"
   retention_in_days = var.log_retention_days
   kms_key_id        = var.kms_key_arn == "" ? null : var.kms_key_arn
 }
