@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from benchmarks.servers import REPOSITORY
 from scripts.dev.checkout import Checkout
 from scripts.dev.environments import Environment
 from scripts.dev.terminal import Trouble, complain, say
+from tests.support.process import kill_group
 
 SECTIONS: dict[str, Callable[[Plan, Path], Mapping[str, Any]]] = {
     "small": measure_small.measure,
@@ -64,6 +66,7 @@ def main(arguments: list[str]) -> int:
         complain(str(trouble))
         return 1
     except KeyboardInterrupt:
+        end_children()
         return 130
     return 0
 
@@ -80,6 +83,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def interrupt(number: int, frame: types.FrameType | None) -> NoReturn:
     """SIGTERM ends a run as Ctrl-C does: with everything stopped."""
     raise KeyboardInterrupt
+
+
+def end_children() -> None:
+    """End what was just being started when the interruption came, so that nobody had a hold of it yet."""
+    this = os.getpid()
+    for child in Path(f"/proc/{this}/task/{this}/children").read_text().split():
+        kill_group(int(child))
 
 
 def prepare(environment: bool) -> None:
