@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.client import download, upload
+from benchmarks.cores import apart
 from benchmarks.load import in_turn, medians, put_load
 from benchmarks.plan import MB, Plan
 from benchmarks.targets import Target, line_up
@@ -27,18 +28,21 @@ def measure(plan: Plan, directory: Path) -> dict[str, dict[str, dict[str, float]
                 put_load(target, CONNECTIONS, 1)
             for number in range(plan.rounds):
                 say(f"through MLflow, round {number + 1} of {plan.rounds}")
-                found = _round(dict(in_turn(targets, number)), plan)
+                found = _round(dict(in_turn(targets, number)), mlflow.pid, plan)
                 for name, row in found.items():
                     rows.setdefault(name, []).append(row)
     return {"mlflow": {name: medians(found) for name, found in rows.items()}}
 
 
-def _round(targets: dict[str, Target], plan: Plan) -> dict[str, dict[str, float]]:
+def _round(targets: dict[str, Target], mlflow: int, plan: Plan) -> dict[str, dict[str, float]]:
     """Each figure for one target after the other: MLflow changes while it runs, and should be the same for all."""
     path, size = "/api/2.0/mlflow-artifacts/artifacts/benchmark/model.bin", plan.mlflow_bytes
     found: dict[str, dict[str, float]] = {name: {} for name in targets}
     for name, target in targets.items():
         found[name]["p50_ms"] = put_load(target, 1, plan.small_seconds).p50_ms
+    with apart(mlflow, [target.server.group for target in targets.values() if target.server]):
+        for name, target in targets.items():
+            found[name]["p50_apart_ms"] = put_load(target, 1, plan.small_seconds).p50_ms
     for name, target in targets.items():
         found[name]["rps"] = put_load(target, CONNECTIONS, plan.small_seconds).rps
     for name, target in targets.items():

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from benchmarks.cores import processes
 from scripts.dev.terminal import Trouble
 from tests.support.process import clean_environment, end_group, wait_for_health
 
@@ -60,21 +61,19 @@ class Server:
         return text.strip()
 
     @property
+    def group(self) -> int:
+        """Its process group's id."""
+        return self._process.pid
+
+    @property
     def workers(self) -> list[int]:
         """Process ids of the children of the process that was started."""
         pid = self._process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def cpu_seconds(self) -> float:
-        """Processor time of the whole process group so far, user and system (proc(5): stat, fields 5, 14 and 15)."""
-        total = 0
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = path.read_text().rpartition(")")[2].split()  # from field 3 on: the name may hold spaces
-            except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-                continue
-            if int(fields[2]) == self._process.pid:
-                total += int(fields[11]) + int(fields[12])
+        """Processor time of the whole process group so far, user and system (proc(5): stat, fields 14 and 15)."""
+        total = sum(int(fields[11]) + int(fields[12]) for _, fields in processes(self.group))
         return total / TICKS
 
     def resident_mb(self) -> float:
