@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import NamedTuple, NoReturn
 
+from limits.errors import ConfigurationError
 from limits.storage import SlidingWindowCounterSupport, Storage
 
 from app.windows import Count, Rate, rolled, used
@@ -57,12 +58,12 @@ class WindowStorage(Storage, SlidingWindowCounterSupport):
         """The storage's own errors: it deals with them itself."""
         return ()
 
-    # The engine's base class has these abstract, for counters that never end; its strategy for sliding windows calls
-    # none of them, and a count without a window would stay for ever.
-    def _unsupported(self, *_: object, **__: object) -> NoReturn:
-        raise NotImplementedError("only sliding windows are kept here, until they end")
+    # The base class wants these for the engine's other strategies and for forgetting by hand. The strategy for sliding
+    # windows asks for none of them: whoever comes here has chosen another one, whose counts would stay for ever.
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise ConfigurationError("Only sliding windows are kept here, and only until they end.")
 
-    incr = get = get_expiry = clear = clear_sliding_window = reset = _unsupported
+    incr = get = get_expiry = clear = clear_sliding_window = reset = _refuse
 
 
 class OwnWindows(WindowStorage):

@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks import pages
 from benchmarks.goals import GOALS, Results
 
+NO_VALUE = "\N{EN DASH}"
 COMMAND = "make bench"  # that writes the page's part
 TARGETS = ("direct", "nginx", "haproxy", "hello", "proxy")
 COLUMNS = [
@@ -35,7 +36,7 @@ def goal_rows(results: Results) -> list[Row]:
     for goal in GOALS:
         value = goal.value(results)
         if value is None:
-            rows.append((goal.measure, "not measured", goal.wanted, "–"))  # noqa: RUF001  # no value
+            rows.append((goal.measure, "not measured", goal.wanted, NO_VALUE))
         else:
             shown = f"{goal.shown(value)} {goal.unit}".strip()
             rows.append((goal.measure, shown, goal.wanted, "pass" if goal.met(value) else "short"))

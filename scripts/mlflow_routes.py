@@ -67,8 +67,9 @@ def stand_in_for_flask_wtf() -> None:
     """The basic-auth app wants Flask-WTF (extra `mlflow[auth]`) to guard one form; it registers no route with it."""
     if importlib.util.find_spec("flask_wtf") is not None:
         return
-    package, module = types.ModuleType("flask_wtf"), types.ModuleType("flask_wtf.csrf")
-    module.CSRFProtect = type("CSRFProtect", (), {"init_app": lambda self, app: None})  # type: ignore[attr-defined]  # new to it
+    package = types.ModuleType("flask_wtf")
+    module: Any = types.ModuleType("flask_wtf.csrf")
+    module.CSRFProtect = type("CSRFProtect", (), {"init_app": lambda self, app: None})
     sys.modules |= {"flask_wtf": package, "flask_wtf.csrf": module}
 
 

@@ -11,7 +11,7 @@ from app.settings import read
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 ROW = re.compile(r"^\| `([A-Z][A-Z0-9_]+)` \| (.+?) \| (.+) \|$", re.MULTILINE)
-NOTHING = {"-", "–", "—", "none"}  # noqa: RUF001  # how a table says that there is no default
+NOTHING = {"-", "\N{EN DASH}", "\N{EM DASH}", "none"}
 
 
 def rows() -> list[tuple[str, str, str]]:

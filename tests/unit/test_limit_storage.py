@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 from limits import RateLimitItemPerSecond
+from limits.errors import ConfigurationError
 from limits.storage import storage_from_string
-from limits.strategies import SlidingWindowCounterRateLimiter
+from limits.strategies import FixedWindowRateLimiter, SlidingWindowCounterRateLimiter
 
 from app.limit_storage import MOST_NAMES, OwnWindows
 from app.windows import Count, Rate
@@ -118,8 +119,17 @@ def test_the_engine_makes_it_by_its_scheme_and_counts_in_it() -> None:
 
 
 def test_counters_without_windows_are_not_kept() -> None:
-    windows = OwnWindows()
-    calls: list[Callable[[], object]] = [windows.reset, lambda: windows.incr("k", 1), lambda: windows.get("k")]
+    """Another of the engine's strategies is told that it is the wrong one, whatever it asks; so is who would forget."""
+    windows, item = OwnWindows(), RateLimitItemPerSecond(2, 100)
+    fixed, sliding = FixedWindowRateLimiter(windows), SlidingWindowCounterRateLimiter(windows)
+    calls: list[Callable[[], object]] = [
+        lambda: fixed.hit(item, "k"),
+        lambda: fixed.test(item, "k"),
+        lambda: fixed.clear(item, "k"),
+        lambda: sliding.clear(item, "k"),
+        lambda: windows.get_expiry("k"),
+        lambda: windows.reset(),
+    ]
     for call in calls:
-        with pytest.raises(NotImplementedError):
+        with pytest.raises(ConfigurationError, match="Only sliding windows are kept here"):
             call()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -23,7 +23,7 @@ PREFIXED = parse_base("http://mlflow.internal:5000/base")
 OWN = [("X-Content-Type-Options", "nosniff"), ("Server-Timing", "auth;dur=0.0, upstream;dur=0.0")]
 
 
-def answer(status: int, headers: list[tuple[str, str]] = [], body: Any = b"", **more: Any) -> requests.Response:  # noqa: B006  # never changed
+def answer(status: int, headers: Sequence[tuple[str, str]] = (), body: Any = b"", **more: Any) -> requests.Response:
     """What the upstream's session gives: an answer with its body unread."""
     given = requests.Response()
     given.status_code = status

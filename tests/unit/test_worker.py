@@ -156,14 +156,12 @@ def test_a_client_that_is_gone_is_logged_as_gone(worker: ProxyWorker) -> None:
 
 
 def test_a_worker_that_is_told_to_stop_drains_and_says_so(worker: ProxyWorker, monkeypatch: pytest.MonkeyPatch) -> None:
-    class App:
-        config: dict[str, bool] = {}  # noqa: RUF012  # as Flask's
-
+    app = SimpleNamespace(config={})
     stopped: list[int] = []
     monkeypatch.setattr(Worker, "handle_exit", lambda self, sig, frame: stopped.append(sig))
-    worker.wsgi = App()
+    worker.wsgi = app
     worker.handle_exit(15, None)
-    assert (App.config, stopped) == ({DRAINING: True}, [15])
+    assert (app.config, stopped) == ({DRAINING: True}, [15])
 
 
 class Socket:
