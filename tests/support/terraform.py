@@ -30,6 +30,7 @@ MODULE = Path(__file__).resolve().parents[2] / "infrastructure" / "terraform"
 EXAMPLE = "terraform.tfvars.example"
 ACCOUNT = "0" * 12  # what stands for ACCOUNT in the example: the repository holds no account numbers
 KEPT_COPIES = 4
+PLAN = ("plan", "-input=false", "-refresh=false", "-lock=false", "-no-color", "-var-file=example.tfvars")
 # No account is asked who we are, and no bucket for a state.
 OVERRIDE = """
 terraform {
@@ -90,8 +91,7 @@ def _plan(variables: str) -> dict[str, Any]:
         if not shown.exists():
             given, made = folder / f"{name}.tfvars.json", folder / f"{name}.tfplan"
             given.write_text(variables)
-            options = ("-input=false", "-refresh=false", "-lock=false", "-no-color")
-            _terraform(folder, "plan", *options, "-var-file=example.tfvars", f"-var-file={given.name}", f"-out={made}")
+            _terraform(folder, *PLAN, f"-var-file={given.name}", f"-out={made}")
             # Written aside and renamed: a test that is stopped meanwhile leaves no half of a plan.
             aside = shown.with_suffix(".part")
             aside.write_text(_terraform(folder, "show", "-json", str(made)).stdout)
@@ -197,11 +197,11 @@ def main() -> int:
     if missing():
         _say(f"skipped: fmt, init, validate, plan and test of Terraform: {missing()}")
         return 0
-    checks: dict[str, Callable[[], object]] = {
+    checks: dict[str, Callable[[], subprocess.CompletedProcess[str]]] = {
         "fmt": lambda: run("fmt", "-check", "-diff", "-recursive"),
         "init": lambda: run("init", "-input=false", "-no-color"),
         "validate": lambda: run("validate", "-no-color"),
-        "plan": plan,
+        "plan": lambda: run(*PLAN),  # not `plan`, which may have been made before
         "test": lambda: run("test", "-no-color", "-var-file=example.tfvars"),
     }
     for name, check in checks.items():
@@ -211,8 +211,8 @@ def main() -> int:
         except TerraformFailed as failure:
             _say(str(failure))
             return 1
-        said = done.stdout.strip().splitlines()[-1:] if isinstance(done, subprocess.CompletedProcess) else []
-        _say(f"terraform {name}: {''.join(said) or 'ok'} ({time.monotonic() - begun:.1f} s)")
+        said = re.findall(r"^(?:Plan|Success|Terraform has been|Error).*", done.stdout, re.MULTILINE)
+        _say(f"terraform {name}: {''.join(said[-1:]) or 'ok'} ({time.monotonic() - begun:.1f} s)")
     return 0
 
 
