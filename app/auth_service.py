@@ -16,11 +16,10 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from app.errors import Unauthenticated, auth_limited, auth_unavailable
-from app.scope import Principal
+from app.scope import Principal, is_name
 from app.sessions import plain_session
 from app.settings import AuthSettings
 
-ID = re.compile(r"[A-Za-z0-9._:@-]{1,128}")  # what becomes a header towards MLflow is checked first
 EMAIL = re.compile(r"[^\s@,]{1,64}@[^\s@,]{1,255}")
 MOST_BYTES = 64 * 1024
 CONNECT_SECONDS = 1.0
@@ -127,7 +126,7 @@ def _either(fields: dict[str, Any], user: dict[str, Any], name: str) -> Any:
 
 
 def _id(value: Any) -> str:
-    return value if isinstance(value, str) and ID.fullmatch(value) else ""
+    return str(value) if is_name(value) else ""
 
 
 def _words(value: Any) -> frozenset[str]:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,12 +20,11 @@ from time import monotonic, time
 from typing import Any, NamedTuple
 
 from app.errors import AuthUnavailable, Unauthenticated
-from app.scope import Principal
+from app.scope import Principal, is_name
 
 PREFIX = "hk_dev_"
 FIELDS = {"key_id", "user_id", "sha256", "scopes", "rate_limit_per_hour", "created_at"}
 EXPIRES = "expires_at"  # not in every entry: keys that were made without it work until they are revoked
-USER = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
 LOOK_SECONDS = 1.0  # for so long a known key is believed without a look at the file
 
 
@@ -95,7 +93,7 @@ class LocalKeys:
         self, user: str, scopes: list[str], rate_limit_per_hour: int = 1000, expires: datetime | None = None
     ) -> str:
         """Make a key for a user, write its hash, and return the key: it is not to be had again."""
-        if not USER.fullmatch(user):
+        if not is_name(user):
             raise ValueError("a user name has 1 to 128 letters, digits or . _ : @ -")
         key = PREFIX + secrets.token_urlsafe(32)
         entry = {
@@ -182,11 +180,6 @@ def ends_at(entry: dict[str, Any]) -> float:
 def expired(entry: dict[str, Any]) -> bool:
     """Whether an entry's time is over. Raises ValueError when its end is no moment."""
     return ends_at(entry) <= time()
-
-
-def is_name(value: object) -> bool:
-    """Whether a user or a key may have this name: it becomes a header towards MLflow."""
-    return isinstance(value, str) and USER.fullmatch(value) is not None
 
 
 def is_limit(value: object) -> bool:

@@ -5,12 +5,19 @@ streamed answer leaves after Flask has forgotten the request.
 """
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
 KEY = "hokusai.scope"
+NAME = re.compile(r"[A-Za-z0-9._:@-]{1,128}")
+
+
+def is_name(value: object) -> bool:
+    """Whether a user or a key may be called this: it becomes a header towards MLflow."""
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
 @dataclass(frozen=True, slots=True)
