@@ -201,11 +201,10 @@ class AccessLog(Logger):
         """Write the line of a finished request."""
         scope = environ.get(KEY)
         if scope is not None:
-            if isinstance(
-                sys.exception(), GreenletExit
-            ):  # gunicorn calls while it is on its way: we left, not the client
+            # gunicorn calls this while what ended the request is on its way up: the worker's end, and no client's.
+            if isinstance(sys.exception(), GreenletExit):
                 scope.outcome = scope.outcome or Drained.outcome
-                scope.error_kind = scope.error_kind or "drained"
+                scope.error_kind = scope.error_kind or Drained.word
             self.line(scope, int(resp.status.split(None, 1)[0]) if resp.status else 0, resp.sent + scope.spliced)
 
     def line(self, scope: RequestScope, status: int, bytes_out: int) -> None:

@@ -107,12 +107,17 @@ class Overloaded(ProxyError):
 
 
 class Drained(ProxyError):
-    """The worker ends, and the time that it gave what was under way is over."""
+    """The worker ends, and the time that it gave what was under way is over. Carries Retry-After."""
 
     status, error_code = 503, "TEMPORARILY_UNAVAILABLE"
+    word = "drained"  # for the log
 
     def __init__(self) -> None:
-        super().__init__("503: this proxy ends, and MLflow has not answered yet. Try again.", kind="drained")
+        super().__init__(
+            "503: this proxy is being replaced, and MLflow has not answered. It may still do what was asked.",
+            kind=self.word,
+            headers=[("Retry-After", "1")],
+        )
 
 
 class ArtifactsDisabled(ProxyError):

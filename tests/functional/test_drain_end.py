@@ -51,6 +51,7 @@ def test_what_was_begun_is_reset_and_what_was_not_is_answered_and_both_have_thei
                 pass
         answer = read_response(search)
         assert (answer.status, answer.json()["error_code"]) == (503, "TEMPORARILY_UNAVAILABLE")
+        assert answer.header("Retry-After") == "1"
         proxy.wait_exit()
         for name, status in (("begun", 200), ("waiting", 503)):
             line = proxy.access_line(name)
