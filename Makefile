@@ -63,7 +63,7 @@ infra: infra-env ## check all of infrastructure/ and scripts/ for AWS, without a
 	@$(VENV_PYTHON) -m tests.support.terraform
 	@$(VENV_PYTHON) -m pytest -n 2 --dist loadfile tests/infra
 
-infra-apply-test: infra-env ## apply all of infrastructure/ to moto, and read the rules back (about 6 minutes)
+infra-apply-test: infra-env ## apply all of infrastructure/ to moto, and read the rules back (about 4 minutes)
 	@nice $(VENV_PYTHON) -m pytest -m moto tests/infra
 
 routing: env ## write docs/routing.md anew from the load balancer's rules

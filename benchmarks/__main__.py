@@ -27,11 +27,10 @@ from benchmarks import (
     tools,
 )
 from benchmarks.plan import FULL, QUICK, Plan
-from benchmarks.servers import REPOSITORY
 from scripts.dev.checkout import Checkout
 from scripts.dev.environments import Environment
 from scripts.dev.terminal import Trouble, complain, say
-from tests.support.process import kill_group
+from tests.support.process import REPOSITORY, kill_group
 
 SECTIONS: dict[str, Callable[[Plan, Path], Mapping[str, Any]]] = {
     "small": measure_small.measure,

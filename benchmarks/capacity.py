@@ -20,8 +20,8 @@ from typing import Any
 from benchmarks import capacity_page
 from benchmarks.capacity_model import Demand, Task, costs_of, size
 from benchmarks.capacity_text import as_json, as_text
-from benchmarks.servers import REPOSITORY
 from scripts.dev.terminal import say
+from tests.support.process import REPOSITORY
 
 LATEST = REPOSITORY / "benchmarks" / "results" / "latest.json"
 FARGATE_VCPUS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)

@@ -9,7 +9,7 @@ from benchmarks.capacity_check import checks, room_above_mlflow
 from benchmarks.capacity_model import Costs, Demand, Sizing, Task, costs_of, size
 from benchmarks.goals import Results
 from benchmarks.report import Row, markdown, number
-from benchmarks.servers import REPOSITORY
+from tests.support.process import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "scaling.md"
 COMMAND = "python -m benchmarks.capacity --write-docs"

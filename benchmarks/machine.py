@@ -7,9 +7,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from benchmarks.servers import REPOSITORY
 from benchmarks.tools import path_of
 from tests.support.mlflow_server import ENVIRONMENT
+from tests.support.process import REPOSITORY
 
 OURS = ("gunicorn", "gevent", "flask", "requests", "urllib3")
 

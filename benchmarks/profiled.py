@@ -11,9 +11,9 @@ from pathlib import Path
 
 from benchmarks.load import put_load
 from benchmarks.plan import Plan
-from benchmarks.servers import REPOSITORY
 from benchmarks.targets import line_up, stub
 from scripts.dev.terminal import complain, progress
+from tests.support.process import REPOSITORY
 
 PY_SPY = REPOSITORY / ".venv-bench" / "bin" / "py-spy"
 PER_SECOND = 250

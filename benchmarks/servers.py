@@ -11,9 +11,8 @@ from types import TracebackType
 
 from benchmarks.cores import processes
 from scripts.dev.terminal import Trouble
-from tests.support.process import clean_environment, end_group, wait_for_health
+from tests.support.process import REPOSITORY, clean_environment, end_group, wait_for_health
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.servers import REPOSITORY, Server
+from benchmarks.servers import Server
 from benchmarks.tools import path_of
 from scripts.dev.terminal import Trouble
-from tests.support.process import clean_environment, free_port
+from tests.support.process import REPOSITORY, clean_environment, free_port
 
 HERE = Path(__file__).resolve().parent
 GUNICORN = [sys.executable, "-m", "gunicorn", "--config"]

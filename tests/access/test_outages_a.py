@@ -25,7 +25,8 @@ from tests.access.vouching import (
 )
 from tests.support.auth_service import new_key
 from tests.support.fleet import Start
-from tests.support.proxy import REPOSITORY, Proxy
+from tests.support.process import REPOSITORY
+from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream, reset_connection
 
 # --- A07 ---

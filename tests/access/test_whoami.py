@@ -14,8 +14,8 @@ from tests.functional.keyed import ask, assert_nobody_was_asked, assert_refused
 from tests.support.auth_service import GOOD_KEY, AuthService, new_key
 from tests.support.client import request
 from tests.support.mlflow_server import run_client
-from tests.support.process import clean_environment
-from tests.support.proxy import REPOSITORY, Proxy
+from tests.support.process import REPOSITORY, clean_environment
+from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
 
 PATHS = ("/api/mlflow/whoami", "/mlflow/whoami")

@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.auth_service import GOOD_KEY, AuthService, new_key
 from tests.support.mlflow_server import MlflowServer, run_client
-from tests.support.proxy import REPOSITORY, Proxy
+from tests.support.process import REPOSITORY
+from tests.support.proxy import Proxy
 
 SCRIPT: Path = REPOSITORY / "test_real_registration.py"
 REQUEST_ID = re.compile(r"request id (\S+)")

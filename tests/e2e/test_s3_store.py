@@ -21,7 +21,8 @@ from tests.support.auth_service import AuthService
 from tests.support.client import RawResponse, request
 from tests.support.mlflow_server import MlflowServer
 from tests.support.moto_server import CREDENTIALS, moto
-from tests.support.proxy import REPOSITORY, Proxy
+from tests.support.process import REPOSITORY
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.s3
 

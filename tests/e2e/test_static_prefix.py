@@ -20,7 +20,8 @@ from tests.support.client import RawResponse, request
 from tests.support.fleet import fleet
 from tests.support.memory import GroupMemory
 from tests.support.mlflow_server import MlflowServer, run_client
-from tests.support.proxy import REPOSITORY, Proxy
+from tests.support.process import REPOSITORY
+from tests.support.proxy import Proxy
 
 PREFIX = "/mlflow"
 API = "/api/2.0/mlflow"

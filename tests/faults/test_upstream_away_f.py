@@ -20,7 +20,8 @@ from tests.support.auth_service import AuthService
 from tests.support.client import RawResponse
 from tests.support.faults import closed_port
 from tests.support.fleet import Start
-from tests.support.proxy import REPOSITORY, Proxy
+from tests.support.process import REPOSITORY
+from tests.support.proxy import Proxy
 from tests.support.upstream import Recorded, RecordingUpstream
 
 pytestmark = pytest.mark.faults

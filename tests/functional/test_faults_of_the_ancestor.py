@@ -16,8 +16,8 @@ import pytest
 from tests.functional.keyed import ARTIFACT, ARTIFACTS, BEARER, SEARCH, ask, assert_refused, begun, head, only
 from tests.support.auth_service import GOOD_KEY, AuthService, new_key
 from tests.support.client import read_response, request
-from tests.support.process import free_port
-from tests.support.proxy import REPOSITORY, Proxy
+from tests.support.process import REPOSITORY, free_port
+from tests.support.proxy import Proxy
 from tests.support.upstream import Recorded, RecordingUpstream
 
 HEALTH_PATHS = ["/health", "/live", "/ready", *(f"{mount}/health" for mount in ("/mlflow", "/api/mlflow"))]

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import RawResponse, request
-from tests.support.process import clean_environment
-from tests.support.proxy import REPOSITORY, Proxy
+from tests.support.process import REPOSITORY, clean_environment
+from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
 
 SEARCH = "/mlflow/api/2.0/mlflow/experiments/search"

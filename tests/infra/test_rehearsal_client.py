@@ -19,7 +19,8 @@ from tests.support.alb import NEEDS_HAPROXY, NEEDS_OPENSSL, Alb, at_the_public_h
 from tests.support.artifacts import ARTIFACTS, artifact_client, digest, digests, fill
 from tests.support.auth_service import GOOD_KEY
 from tests.support.mlflow_server import MlflowServer, run_client
-from tests.support.proxy import REPOSITORY, Proxy
+from tests.support.process import REPOSITORY
+from tests.support.proxy import Proxy
 from tests.support.upstream import RecordingUpstream
 
 pytestmark = [NEEDS_HAPROXY, NEEDS_OPENSSL, pytest.mark.usefixtures("auth_service")]

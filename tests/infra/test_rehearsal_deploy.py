@@ -27,7 +27,8 @@ from tests.support.auth_service import GOOD_KEY, AuthService
 from tests.support.client import RawResponse, open_connection, read_response, request
 from tests.support.load import HOST, Ask, Client, Door, Load, anew, exchange, kept, transferring
 from tests.support.mlflow_server import MlflowServer, run_client
-from tests.support.proxy import REPOSITORY, Line, Proxy
+from tests.support.process import REPOSITORY
+from tests.support.proxy import Line, Proxy
 from tests.support.upstream import RecordingUpstream
 
 pytestmark = NEEDS_HAPROXY

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from tests.support.error_rows import AUTH_MOODS
 from tests.support.fleet import fleet
-from tests.support.proxy import REPOSITORY, Proxy
+from tests.support.process import REPOSITORY
+from tests.support.proxy import Proxy
 from tests.support.upstream import Recorded, RecordingUpstream
 
 LIMITS = {  # of the proxies' patience and of a JSON body

@@ -10,7 +10,8 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tests.support.proxy import REPOSITORY, Proxy
+from tests.support.process import REPOSITORY
+from tests.support.proxy import Proxy
 
 Start = Callable[..., Proxy]
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from tests.support.process import clean_environment, end_group, free_port, kill_group, wait_for_health
+from tests.support.process import REPOSITORY, clean_environment, end_group, free_port, kill_group, wait_for_health
 
-ENVIRONMENT = Path(__file__).resolve().parents[2] / ".venv-mlflow"
+ENVIRONMENT = REPOSITORY / ".venv-mlflow"
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
 # No telemetry: nothing but 127.0.0.1 is talked to. No job runner: it starts eight more processes no test asks for.

@@ -16,9 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tests.support.process import clean_environment, ended_within, free_port, kill_group, wait_for_health
+from tests.support.process import REPOSITORY, clean_environment, ended_within, free_port, kill_group, wait_for_health
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py", "wsgi:app"]
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0

@@ -24,9 +24,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.process import clean_environment
+from tests.support.process import REPOSITORY, clean_environment
 
-MODULE = Path(__file__).resolve().parents[2] / "infrastructure" / "terraform"
+MODULE = REPOSITORY / "infrastructure" / "terraform"
 EXAMPLE = "terraform.tfvars.example"
 ACCOUNT = "0" * 12  # what stands for ACCOUNT in the example: the repository holds no account numbers
 KEPT_COPIES = 4
