@@ -154,7 +154,8 @@ def test_what_is_malformed_is_refused_in_the_same_shape_before_anybody_is_asked(
     assert set(answer) == FIELDS and answer["error_code"] == "BAD_REQUEST"
     assert re.search(rb"(?i)\r\ncontent-type: application/json\r\n", head + b"\r\n")
     assert f"X-Request-ID: {answer['request_id']}".encode() in head
-    assert [word for word in faults.internals() if word.encode() in head + body] == []
+    told = (head + body).replace(answer["request_id"].encode(), b"")  # made up: it may hold the digits of a port
+    assert [word for word in faults.internals() if word.encode() in told] == []
     assert (len(faults.mlflow.requests), len(faults.auth.requests)) == asked
 
 
@@ -162,7 +163,8 @@ def test_a_bug_outside_of_flask_gives_the_same_fixed_text(running: Running) -> N
     faults, proxies = running
     response = request(proxies["buggy"].port, "GET", "/version?outside-of-flask", [("X-API-Key", KEYS["good"])])
     assert (response.status, response.json()["message"]) == (500, BY_NAME["our own bug"].message)
-    assert [word for word in faults.internals() if word in everything(response)] == []
+    told = everything(response).replace(response.json()["request_id"], "")
+    assert [word for word in faults.internals() if word in told] == []
 
 
 def test_a_bug_is_logged_with_its_place_and_without_what_it_says(running: Running) -> None:
