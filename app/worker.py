@@ -9,11 +9,13 @@ from typing import Any
 
 import gevent
 from gunicorn.http import errors as parse
+from gunicorn.http import wsgi
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.drain import finish
 from app.errors import BadRequest, OwnFault, ProxyError, render
+from app.outgoing import Outgoing
 from app.plain_head import PlainFirst
 from app.scope import RequestScope, new_request_id
 from app.sockets import reset_on_close
@@ -67,6 +69,7 @@ class ProxyWorker(GeventWorker):
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
         RequestParser.mesg_class = PlainFirst
+        wsgi.Response = Outgoing
         self.log.later = gevent.get_hub().loop.run_callback
         try:
             super().run()

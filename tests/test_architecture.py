@@ -60,7 +60,7 @@ MAY_KNOW = {
     "sending": {"incoming"},  # whether the answer has begun, which ends the sending
     "incoming": {"answer_head", "watch"},  # how a head is read, and how it is waited for
     "drain": {"inbound"},  # how a body is read below wsgi.input
-    "worker": {"drain", "plain_head"},  # what is left of a request, and how its head is read
+    "worker": {"drain", "outgoing", "plain_head"},  # what is left of a request, how its head is read, its answer sent
     "exporter": {"exposition"},  # loaded in its own process alone
     "probes": {"upstream"},  # health asks through the same session as the traffic
     "cli": {"local_keys"},

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 from gunicorn.http import errors as parse
+from gunicorn.http import wsgi
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.base import Worker
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.errors import OwnFault
+from app.outgoing import Outgoing
+from app.plain_head import PlainFirst
 from app.scope import RequestScope
 from app.worker import CLIENT_IDLE, DRAINING, REFUSALS, SEND_BUFFER, ProxyWorker, refusal
 
@@ -200,9 +203,11 @@ def test_a_worker_bounds_what_its_sockets_hold_and_writes_at_its_end_what_was_pu
     for name in ("collect", "freeze", "set_threshold"):
         monkeypatch.setattr(gc, name, lambda *_: None)
     monkeypatch.setattr(RequestParser, "mesg_class", None)
+    monkeypatch.setattr(wsgi, "Response", None)
     worker.log.write_waiting = lambda: written.append(worker.log.later)
     worker.sockets = [Socket()]
     monkeypatch.setattr(GeventWorker, "run", lambda self: written.append("served"))
     worker.run()
     assert written == ["served", None]
     assert worker.sockets[0].options == [(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)]
+    assert (RequestParser.mesg_class, wsgi.Response) == (PlainFirst, Outgoing), "heads are read and written by ours"
