@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from flask import Response, request
 
@@ -17,6 +18,9 @@ from app.settings import Settings
 from app.transfers import Slots
 from app.translate import upstream_path
 from app.upstream import Upstream, UpstreamRequest
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 log = logging.getLogger("app.routing")
 
@@ -42,31 +46,31 @@ class Forwarder:
 
     def __call__(self, profile: Profile) -> Response:
         """Translate, send, respond. Raises ProxyErrors; each stage notes in the scope what it did."""
-        scope = scopes.of(request.environ)
+        environ = request.environ
+        scope = scopes.of(environ)
         if profile.disabled_status is not None:
             raise ArtifactsDisabled(profile.disabled_status)
         if profile.slots is not None and scope.principal is not None:
             scope.at_end.append(profile.slots.take(scope.principal.key_id))
-        outgoing = self._translate(scope, profile)
+        outgoing = self._translate(scope, environ, profile)
         if self._debug:
             self._explain(scope, outgoing)
         answer = self._upstream.send(outgoing, scope)
-        return respond(answer, scope, request.environ, self._upstream.base)
+        return respond(answer, scope, environ, self._upstream.base)
 
-    def _translate(self, scope: RequestScope, profile: Profile) -> UpstreamRequest:
-        base = self._upstream.base
+    def _translate(self, scope: RequestScope, environ: "WSGIEnvironment", profile: Profile) -> UpstreamRequest:
         scope.upstream_path = upstream_path(scope.rest, self._prefix(scope), self._settings.style)
-        scope.target_url = base.origin + scope.upstream_path
-        pairs = client_headers(request.environ)
-        has_body = "CONTENT_LENGTH" in request.environ or "HTTP_TRANSFER_ENCODING" in request.environ
+        scope.target_url = self._upstream.origin + scope.upstream_path
+        pairs = client_headers(environ)
+        has_body = "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ
         return UpstreamRequest(
             method=scope.method,
             target=scope.upstream_path + scope.suffix,
             headers=to_upstream(pairs, self._own_headers(scope), self._settings.auth == "forward"),
-            body=Body(request.environ, scope, profile.most_body) if has_body else None,
+            body=Body(environ, scope, profile.most_body) if has_body else None,
             read_timeout=profile.read_timeout,
             fresh=profile.most_body is None and has_body,
-            client=request.environ.get("gunicorn.socket"),
+            client=environ.get("gunicorn.socket"),
         )
 
     def _prefix(self, scope: RequestScope) -> str:

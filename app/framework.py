@@ -25,6 +25,7 @@ class Application(Flask):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.request_class = Asked
         self.session_interface = NoSessions()
         self._found: Memo[Match] = Memo()
         self.front = self.wsgi_app
@@ -59,6 +60,15 @@ class Adapter(MapAdapter):
         key = (self.default_method, self.path_info)
         rule, values = self._found.get(key) or self._found.keep(key, super().match(*arguments, **options))
         return rule, dict(values)
+
+
+class Asked(Request):
+    """A request for whose blueprints Flask has nothing to look up: what is registered is registered on the app."""
+
+    @property
+    def blueprints(self) -> list[str]:
+        """None."""
+        return []
 
 
 class NoSessions(SessionInterface):

@@ -35,7 +35,7 @@ class Outbound(Mapping[str, str]):
     @property
     def is_chunked(self) -> bool:
         """Whether the body goes in chunks; asked of each request, hence without a mapping."""
-        return any(name.lower() == "transfer-encoding" for name, _ in self._pairs)
+        return "transfer-encoding" in [name.lower() for name, _ in self._pairs]
 
     def __getitem__(self, name: str) -> str:
         return self._by_name[name.lower()]

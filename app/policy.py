@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from flask import Response, request
+from flask.globals import request_ctx
 
 from app import scope as scopes
 from app.answer import Answer
@@ -156,9 +157,10 @@ class Policy:
 
     def resolve(self) -> Response | None:
         """Find the request's route and note it in the scope. Raises EndpointNotFound; answers OPTIONS itself."""
-        scope = scopes.of(request.environ)
+        asked = request_ctx.request  # itself: Flask's `request` looks for it anew each time
+        scope = scopes.of(asked.environ)
         scope.mount, scope.rest = split_mount(scope.path)
-        if request.blueprint == "health":
+        if asked.blueprint == "health":
             scope.family = scope.action = "health"
             return _allowed(["GET"]) if scope.method == "OPTIONS" else None
         if not served_at(scope.mount, scope.rest):

@@ -74,6 +74,8 @@ class RequestScope:
     trace_id: str = ""
     user_agent: str = ""
     begun: float = field(default_factory=monotonic)
+    path: str = field(init=False)  # as it came in, without the query
+    suffix: str = field(init=False)  # the query with its question mark, exactly as it came in; or nothing
 
     mount: str = ""
     rest: str = ""  # the path behind the mount, still percent-encoded
@@ -100,22 +102,17 @@ class RequestScope:
     error_code: str = ""
     error_kind: str = ""
     at_end: list[Callable[[], None]] = field(default_factory=list)  # called once the answer was sent or cut off
+    ended: float | None = None  # when the answer was sent or cut off
     finished: bool = False  # the whole answer was handed over; what else it means when this stays False: a client gone
+
+    def __post_init__(self) -> None:
+        self.path = self.target.partition("?")[0]
+        self.suffix = self.target[len(self.path) :]
 
     def end(self) -> None:
         """Call what waits for the end, once."""
         while self.at_end:
             self.at_end.pop()()
-
-    @property
-    def path(self) -> str:
-        """The path as it came in, without the query."""
-        return self.target.partition("?")[0]
-
-    @property
-    def suffix(self) -> str:
-        """The query with its question mark, exactly as it came in; empty when there was no question mark."""
-        return self.target[len(self.path) :]
 
 
 def new_request_id() -> str:

@@ -68,6 +68,8 @@ class ProxyWorker(GeventWorker):
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 100)
+        # gunicorn asks for some fifteen of its settings amid each request, and each time looks the setting up first.
+        self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
         RequestParser.mesg_class = PlainFirst
         wsgi.Response = Outgoing
         self.log.later = gevent.get_hub().loop.run_callback

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gunicorn.config import Config
 from gunicorn.http import errors as parse
 from gunicorn.http import wsgi
 from gunicorn.http.parser import RequestParser
@@ -204,6 +205,8 @@ def test_a_worker_bounds_what_its_sockets_hold_and_writes_at_its_end_what_was_pu
         monkeypatch.setattr(gc, name, lambda *_: None)
     monkeypatch.setattr(RequestParser, "mesg_class", None)
     monkeypatch.setattr(wsgi, "Response", None)
+    worker.cfg = Config()
+    worker.cfg.set("keepalive", 42)
     worker.log.write_waiting = lambda: written.append(worker.log.later)
     worker.sockets = [Socket()]
     monkeypatch.setattr(GeventWorker, "run", lambda self: written.append("served"))
@@ -211,3 +214,4 @@ def test_a_worker_bounds_what_its_sockets_hold_and_writes_at_its_end_what_was_pu
     assert written == ["served", None]
     assert worker.sockets[0].options == [(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)]
     assert (RequestParser.mesg_class, wsgi.Response) == (PlainFirst, Outgoing), "heads are read and written by ours"
+    assert vars(worker.cfg)["keepalive"] == 42, "settings lie open"
