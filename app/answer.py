@@ -5,8 +5,18 @@ from typing import TYPE_CHECKING
 from flask import Response
 from werkzeug.datastructures import Headers
 
+from app.headers import Pair
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+
+class Sound(Headers):
+    """Headers whose names and values somebody has read strictly: Werkzeug would look at each of them again."""
+
+    def __init__(self, pairs: list[Pair]) -> None:
+        super().__init__()
+        self._list = pairs
 
 
 class Answer(Response):

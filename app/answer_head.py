@@ -7,9 +7,12 @@ from app.headers import Pair
 
 # RFC 9112 section 4. MLflow's reason is not used, but a CR in it would be the line's end to others.
 STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
-TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
-FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # in a header's value (RFC 9110 section 5.5); also a bare CR or LF
+NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
+CONTROLS = r"\x00-\x08\x0a-\x1f\x7f"  # not in a header's value (RFC 9110 section 5.5); also a bare CR or LF
+FIELDS = re.compile(rf"(?:{NAME}:[^{CONTROLS}]*\r\n)*")
+FORBIDDEN = re.compile(f"[{CONTROLS}]")
 
+LINE_END = "\r\n"
 END = b"\r\n\r\n"
 MOST_BYTES = 256 * 1024
 MOST_LINE = 64 * 1024
@@ -33,15 +36,15 @@ class Head:
 
 def parse_head(data: bytes, method: str) -> Head:
     """The head of the answer to a method; `data` is everything before the empty line. Raises BadHead."""
-    first, *lines = data.decode("latin-1").split("\r\n")
+    first, _, fields = (data.decode("latin-1") + LINE_END).partition(LINE_END)
+    *lines, _ = fields.split(LINE_END)
     found = STATUS_LINE.fullmatch(first)
     if found is None:
         raise BadHead("no status line")
-    if FORBIDDEN.search("".join(lines)):
-        raise BadHead("control character in a header")
-    if len(lines) > MOST_HEADERS or any(len(line) > MOST_LINE for line in lines):
-        raise BadHead("too many headers")
-    pairs = [header(line) for line in lines]
+    sound = FIELDS.fullmatch(fields)
+    if not sound or len(data) > MOST_LINE or len(lines) > MOST_HEADERS:
+        refuse(lines, bool(sound))
+    pairs = [(name, value.strip(" \t")) for name, _, value in [line.partition(":") for line in lines]]
     codings, lengths, connection = [], [], ""
     for name, value in pairs:
         folded = name.lower()
@@ -60,12 +63,14 @@ def parse_head(data: bytes, method: str) -> Head:
     return Head(status, pairs, length, bool(codings), keeps)
 
 
-def header(line: str) -> Pair:
-    """One header's name and value. Raises BadHead."""
-    name, colon, value = line.partition(":")
-    if not colon or not TOKEN.fullmatch(name):
+def refuse(lines: list[str], sound: bool) -> None:
+    """Raise BadHead for header lines that are not `sound` or too many, saying what is wrong with them."""
+    if FORBIDDEN.search("".join(lines)):
+        raise BadHead("control character in a header")
+    if len(lines) > MOST_HEADERS or any(len(line) > MOST_LINE for line in lines):
+        raise BadHead("too many headers")
+    if not sound:
         raise BadHead("unreadable header")
-    return name, value.strip(" \t")
 
 
 def framing(codings: list[str], lengths: list[str]) -> int | None:

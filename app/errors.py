@@ -9,6 +9,7 @@ behaviour: 408, 429, 500, 502, 503 and 504 are retried seven times over about fo
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 
 from app.scope import RequestScope
@@ -206,6 +207,7 @@ def render(error: ProxyError, scope: RequestScope) -> tuple[str, Headers, bytes]
     return status_line(error.status), headers, body
 
 
+@lru_cache(maxsize=64)
 def status_line(status: int) -> str:
     """`404 Not Found`; a status without a registered phrase gets its number twice, since WSGI asks for a phrase."""
     try:

@@ -79,6 +79,7 @@ UPSTREAM_ONLY_PREFIXES = (
 # What neither way depends on the request, in one set each.
 NEVER_UP = HOP_BY_HOP | CLIENT_ONLY
 NEVER_DOWN = HOP_BY_HOP | UPSTREAM_ONLY
+NONE: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=256)  # bounded, since clients make names up
@@ -89,8 +90,8 @@ def fold(name: str) -> str:
 
 def nominated(pairs: Iterable[Pair]) -> frozenset[str]:
     """The names listed in `Connection`, which are hop-by-hop too (RFC 9110 section 7.6.1)."""
-    values = ",".join(value for name, value in pairs if fold(name) == "connection")
-    return frozenset(fold(item.strip()) for item in values.split(",") if item.strip())
+    values = [value for name, value in pairs if fold(name) == "connection"]
+    return frozenset(fold(item.strip()) for item in ",".join(values).split(",") if item.strip()) if values else NONE
 
 
 def to_upstream(pairs: list[Pair], own: Iterable[Pair], keep_credentials: bool = False) -> list[Pair]:
@@ -103,18 +104,22 @@ def to_upstream(pairs: list[Pair], own: Iterable[Pair], keep_credentials: bool =
     dropped = nominated(pairs) | {fold(name) for name, _ in own}
     if not keep_credentials:
         dropped |= CREDENTIALS
-    return [pair for pair in pairs if _may_go_up(fold(pair[0]), dropped)] + own
+    return [pair for pair in pairs if _may_go_up(pair[0]) and fold(pair[0]) not in dropped] + own
 
 
-def _may_go_up(name: str, dropped: frozenset[str]) -> bool:
-    return name not in NEVER_UP and name not in dropped and not name.startswith(CLIENT_ONLY_PREFIXES)
+@lru_cache(maxsize=256)
+def _may_go_up(name: str) -> bool:
+    folded = fold(name)
+    return folded not in NEVER_UP and not folded.startswith(CLIENT_ONLY_PREFIXES)
 
 
 def to_client(pairs: list[Pair], own: Iterable[Pair]) -> list[Pair]:
     """Give the headers for the client: MLflow's end-to-end headers as they came, repeated ones too, then `own`."""
     dropped = nominated(pairs) - {"content-length"}  # about the message, whatever is said: who moves it counts on it
-    return [pair for pair in pairs if _may_go_down(fold(pair[0]), dropped)] + list(own)
+    return [pair for pair in pairs if _may_go_down(pair[0]) and fold(pair[0]) not in dropped] + list(own)
 
 
-def _may_go_down(name: str, dropped: frozenset[str]) -> bool:
-    return name not in NEVER_DOWN and name not in dropped and not name.startswith(UPSTREAM_ONLY_PREFIXES)
+@lru_cache(maxsize=256)
+def _may_go_down(name: str) -> bool:
+    folded = fold(name)
+    return folded not in NEVER_DOWN and not folded.startswith(UPSTREAM_ONLY_PREFIXES)

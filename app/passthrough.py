@@ -2,8 +2,6 @@
 
 import errno
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -11,7 +9,7 @@ import requests
 from flask import Response
 from urllib3.exceptions import HTTPError
 
-from app.answer import Answer
+from app.answer import Answer, Sound
 from app.errors import ClientGone, ProxyError, UpstreamBroken, code_for_status, status_line
 from app.headers import Pair, to_client
 from app.resource import MOST_BYTES, rule_of
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 BLOCK = 256 * 1024
+BROKEN = (ClientGone, HTTPError, OSError)  # what reading on may meet
 PEEK = 16 * 1024  # of an error page: enough to know it by
 KEPT_OF_A_PAGE = ("retry-after", "allow", "content-range")  # what a status means without its page
 HOST_REJECTED = b"Invalid Host header"  # mlflow/server/security.py, text/plain with status 403
@@ -42,7 +41,7 @@ def respond(answer: requests.Response, scope: RequestScope, environ: "WSGIEnviro
         if shown or not value:
             headers.append((name, shown))
     blocks = Blocks(answer, scope, environ, keeps=_names_what_it_created(answer, scope, pairs))
-    return Answer(blocks, status_line(answer.status_code), headers, direct_passthrough=True)
+    return Answer(blocks, status_line(answer.status_code), Sound(headers), direct_passthrough=True)
 
 
 def _names_what_it_created(answer: requests.Response, scope: RequestScope, pairs: list[Pair]) -> bool:
@@ -133,8 +132,10 @@ class Blocks:
                 return b""  # gunicorn writes the head with the first block: it must not wait for a body's
         if self._pipe is not None and self._raw.length_remaining:
             return self._spliced(self._pipe)
-        with self._reading():
+        try:
             block: bytes = self._raw.read1(BLOCK, decode_content=False)
+        except BROKEN as error:
+            raise self._reset(error) from error
         if self._scope.first_byte is None:
             self._scope.first_byte = time.monotonic()
             self._pipe = self._pipe_to_client()
@@ -147,8 +148,10 @@ class Blocks:
 
     def _spliced(self, pipe: Pipe) -> bytes:
         """Have the kernel move the next bytes; nothing of them is left for gunicorn to send."""
-        with self._reading():
+        try:
             moved = self._raw.move(pipe, SIZE)
+        except BROKEN as error:
+            raise self._reset(error) from error
         pipe.give(self._socket, moved, self._socket.gettimeout())
         self._scope.spliced += moved
         self._turns.moved(moved)
@@ -162,23 +165,16 @@ class Blocks:
             self._scope.at_end.append(pipe.close)
         return pipe
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except ClientGone as error:
-            self._scope.outcome, self._scope.error_kind = error.outcome, error.kind
-            raise self._reset() from error
-        except (HTTPError, OSError) as error:
-            self._scope.outcome, self._scope.error_kind = "upstream_aborted", type(error).__name__
-            raise self._reset() from error
-
     def _keep(self, block: bytes) -> None:
         self._scope.kept_answer += block
         if len(self._scope.kept_answer) > MOST_BYTES:  # its length was not announced
             self._keeps, self._scope.kept_answer = False, b""
 
-    def _reset(self) -> ConnectionResetError:
+    def _reset(self, error: Exception) -> ConnectionResetError:
+        if isinstance(error, ClientGone):
+            self._scope.outcome, self._scope.error_kind = error.outcome, error.kind
+        else:
+            self._scope.outcome, self._scope.error_kind = "upstream_aborted", type(error).__name__
         # gunicorn takes ECONNRESET as "the connection is gone": it logs nothing, ends no chunked body and closes, which
         # by then means a reset.
         if self._socket is not None:
