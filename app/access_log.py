@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from time import monotonic, time
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from gevent import GreenletExit
@@ -33,6 +33,7 @@ from app.scope import KEY, RequestScope
 def record(scope: RequestScope, status: int, bytes_out: int) -> dict[str, str | int | float]:
     """The fields of a request's line. Milliseconds end in `_ms`; a number that does not apply is 0, a text empty."""
     begun, principal = scope.begun, scope.principal
+    ended = monotonic() if scope.ended is None else scope.ended
     return {
         "event": "proxy_request",
         "request_id": scope.request_id,
@@ -50,7 +51,7 @@ def record(scope: RequestScope, status: int, bytes_out: int) -> dict[str, str | 
         "upstream_status": scope.upstream_status or 0,
         "error_code": scope.error_code,
         "error_kind": scope.error_kind,
-        "duration_ms": _ms(monotonic() - begun),
+        "duration_ms": _ms(ended - begun),
         "upstream_ms": _ms(scope.upstream_seconds),
         "ttfb_ms": _ms(scope.first_byte - begun if scope.first_byte else None),
         "auth_ms": _ms(scope.auth_seconds),
@@ -97,10 +98,10 @@ class Finished(logging.LogRecord):
 
     msg: Any  # the line's fields
 
-    def __init__(self, name: str, level: int, fields: dict[str, str | int | float]) -> None:
+    def __init__(self, name: str, level: int, fields: dict[str, str | int | float], created: float) -> None:
         self.__dict__.update(BLANK)
         self.name, self.levelno, self.levelname = name, level, logging.getLevelName(level)
-        self.msg, self.created = fields, time()
+        self.msg, self.created = fields, created
 
 
 class Measured(Finished):
@@ -108,8 +109,10 @@ class Measured(Finished):
 
     __slots__ = ("transfers",)  # not in its __dict__: the formatter takes what it finds there for fields
 
-    def __init__(self, name: str, level: int, fields: dict[str, str | int | float], transfers: int) -> None:
-        super().__init__(name, level, fields)
+    def __init__(
+        self, name: str, level: int, fields: dict[str, str | int | float], created: float, transfers: int
+    ) -> None:
+        super().__init__(name, level, fields, created)
         self.transfers = transfers
 
 
@@ -181,6 +184,16 @@ def no_transfers() -> int:
     return 0
 
 
+class Ended(NamedTuple):
+    """What a request's line is made of: the scope, the answer's status and body bytes, and what held at its end."""
+
+    scope: RequestScope
+    status: int
+    bytes_out: int
+    created: float  # seconds of the wall clock
+    transfers: int
+
+
 class AccessLog(Logger):
     """gunicorn's logger, writing our line instead of its own. Each worker tells its own what else a request is for.
 
@@ -195,7 +208,7 @@ class AccessLog(Logger):
 
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
-        self._waiting: deque[Finished] = deque()
+        self._waiting: deque[Ended] = deque()
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
         """Write the line of a finished request."""
@@ -208,16 +221,9 @@ class AccessLog(Logger):
             self.line(scope, int(resp.status.split(None, 1)[0]) if resp.status else 0, resp.sent + scope.spliced)
 
     def line(self, scope: RequestScope, status: int, bytes_out: int) -> None:
-        """Write a line: WARNING for an answer of 500 and above, INFO otherwise."""
-        level = logging.WARNING if status >= 500 else logging.INFO
-        fields, name = record(scope, status, bytes_out), self.access_log.name
-        if self.sheet is not None:
-            self.sheet.count(fields)
-        if self.measured:
-            measured = {**fields, "service": self.measured}
-            self._waiting.append(Measured(name, level, measured, self.transfers()))
-        else:
-            self._waiting.append(Finished(name, level, fields))
+        """Have a line written: WARNING for an answer of 500 and above, INFO otherwise."""
+        scope.ended = monotonic()
+        self._waiting.append(Ended(scope, status, bytes_out, time(), self.transfers()))
         if self.later is None or len(self._waiting) >= MOST_WAITING:
             self.write_waiting()
         elif len(self._waiting) == 1:
@@ -226,8 +232,20 @@ class AccessLog(Logger):
     def write_waiting(self) -> None:
         """Write the lines that were put off, in their order."""
         while self._waiting:
-            # Not log.log(): that walks the stack for a caller's name which no line of ours holds.
-            self.access_log.handle(self._waiting.popleft())
+            self._write(self._waiting.popleft())
+
+    def _write(self, ended: Ended) -> None:
+        level = logging.WARNING if ended.status >= 500 else logging.INFO
+        fields, name = record(ended.scope, ended.status, ended.bytes_out), self.access_log.name
+        if self.sheet is not None:
+            self.sheet.count(fields)
+        if self.measured:
+            measured = {**fields, "service": self.measured}
+            found: Finished = Measured(name, level, measured, ended.created, ended.transfers)
+        else:
+            found = Finished(name, level, fields, ended.created)
+        # Not log.log(): that walks the stack for a caller's name which no line of ours holds.
+        self.access_log.handle(found)
 
 
 def logging_config(debug: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import functools
 import json
 import logging
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -155,7 +156,7 @@ def searched(expression: str) -> Metric:
 def logged(status: int = 200, **fields: Any) -> dict[str, Any]:
     """A request's line as the proxy's own logger writes it with METRICS_EMF, of a request's scope with `fields`."""
     told = {**record(samples.scope(**fields), status, 0), "service": PREFIX}
-    written = Measured("gunicorn.access", logging.INFO, told, 0)
+    written = Measured("gunicorn.access", logging.INFO, told, time.time(), 0)
     line: dict[str, Any] = json.loads(Line().format(written))
     return line
 

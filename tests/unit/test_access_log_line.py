@@ -27,7 +27,7 @@ clocks = pytest.fixture(autouse=True)(stop_clocks)
 
 
 def finished(**changed: Any) -> Finished:
-    return Finished("gunicorn.access", logging.INFO, fields(**changed))
+    return Finished("gunicorn.access", logging.INFO, fields(**changed), NOW)
 
 
 def the_long_way(content: dict[str, str | int | float]) -> str:
@@ -92,7 +92,7 @@ def test_a_moment_is_the_time_in_utc_cut_to_milliseconds(seconds: int, fraction:
 
 def test_a_finished_request_is_a_record_like_any_other() -> None:
     """Handlers and formatters that are not ours find every attribute that they may ask for."""
-    one, other = finished(), Finished("x", logging.WARNING, {"event": "other"})
+    one, other = finished(), Finished("x", logging.WARNING, {"event": "other"}, NOW)
     assert vars(one).keys() == vars(logging.LogRecord("", 0, "", 0, "", (), None)).keys()
     assert (one.name, one.levelno, one.levelname, one.created) == ("gunicorn.access", 20, "INFO", NOW)
     assert (other.levelno, other.levelname, other.msg, one.msg) == (30, "WARNING", {"event": "other"}, fields())
@@ -156,7 +156,7 @@ def test_a_line_is_no_longer_than_what_a_pipe_takes_in_one_piece(changed: dict[s
     raw = Raw()
     handler = out(io.TextIOWrapper(io.BufferedWriter(raw)))
     line = fields(**changed)
-    handler.handle(Measured("x", logging.INFO, {**line, "service": "s"}, 1) if measured else finished(**changed))
+    handler.handle(Measured("x", logging.INFO, {**line, "service": "s"}, NOW, 1) if measured else finished(**changed))
     assert len(raw.writes[0]) <= select.PIPE_BUF
     written = json.loads(raw.writes[0])
     assert list(line) == [name for name in written if name in line], "no field is missing"
@@ -179,7 +179,7 @@ def test_a_filter_drops_a_line() -> None:
     handler = out(io.TextIOWrapper(io.BufferedWriter(raw)))
     handler.addFilter(lambda found: found.levelno > logging.INFO)
     assert (handler.handle(finished()), raw.writes) == (False, [])
-    assert handler.handle(Finished("x", logging.WARNING, fields())) and len(raw.writes) == 1
+    assert handler.handle(Finished("x", logging.WARNING, fields(), NOW)) and len(raw.writes) == 1
 
 
 def test_a_line_that_cannot_be_written_is_no_error_of_the_request(capsys: pytest.CaptureFixture[str]) -> None:

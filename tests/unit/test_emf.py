@@ -37,9 +37,9 @@ COUNTED = {
 clocks = pytest.fixture(autouse=True)(stop_clocks)
 
 
-def measured(status: int = 200, transfers: int = 0, **changed: Any) -> Measured:
+def measured(status: int = 200, transfers: int = 0, created: float = NOW, **changed: Any) -> Measured:
     told = {**fields(status, **changed), "service": SERVICE}
-    return Measured("gunicorn.access", logging.INFO, told, transfers)
+    return Measured("gunicorn.access", logging.INFO, told, created, transfers)
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def test_a_line_of_any_kind_is_a_document_that_cloudwatch_takes(kind: dict[str, 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_it_is_the_line_with_figures_beside_its_fields_and_nothing_else(kind: dict[str, Any]) -> None:
     found = parsed(Line().format(measured(**kind)))
-    plain = parsed(Line().format(Finished("gunicorn.access", logging.INFO, fields(**kind))))
+    plain = parsed(Line().format(Finished("gunicorn.access", logging.INFO, fields(**kind), NOW)))
     assert {name: value for name, value in found.items() if name in plain} == plain
     assert set(found) - set(plain) == {"_aws", "service", *METRICS}
     assert [name for name, value in found.items() if isinstance(value, dict | list)] == ["_aws"]
@@ -117,9 +117,8 @@ def test_every_family_is_a_dimension_that_cloudwatch_takes() -> None:
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.0009, 0.001, 0.1239, 0.5, 0.9989, 0.999, 0.9999994, 0.9999999])
-def test_its_time_is_that_of_the_line(monkeypatch: pytest.MonkeyPatch, fraction: float) -> None:
-    monkeypatch.setattr(access_log, "time", lambda: 1_700_000_000 + fraction)
-    found = parsed(Line().format(measured()))
+def test_its_time_is_that_of_the_line(fraction: float) -> None:
+    found = parsed(Line().format(measured(created=1_700_000_000 + fraction)))
     told = found["_aws"]["Timestamp"]
     assert found["ts"] == access_log.moment(told / 1000) and type(told) is int
 
@@ -131,7 +130,7 @@ def test_what_never_changes_is_not_written_anew_for_each_line(monkeypatch: pytes
 
 
 def test_a_line_that_is_not_measured_says_nothing_of_it() -> None:
-    text = Line().format(Finished("gunicorn.access", logging.INFO, fields()))
+    text = Line().format(Finished("gunicorn.access", logging.INFO, fields(), NOW))
     assert "_aws" not in text and next(iter(parsed(text))) == "event"
 
 
