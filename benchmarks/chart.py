@@ -18,8 +18,15 @@ from matplotlib.axes import Axes
 from benchmarks.goals import GOALS
 from benchmarks.report import number
 
-COLOURS = {"direct": "#c8c8c8", "nginx": "#9db4c8", "haproxy": "#b9c9a8", "hello": "#d9c8a0", "proxy": "#1f6f8b"}
-LABELS = {"haproxy": "HAProxy", "hello": "hello-world"}
+COLOURS = {
+    "direct": "#c8c8c8",
+    "nginx": "#9db4c8",
+    "haproxy": "#b9c9a8",
+    "hello": "#d9c8a0",
+    "bare": "#d9b8a0",
+    "proxy": "#1f6f8b",
+}
+LABELS = {"haproxy": "HAProxy", "hello": "hello-world", "bare": "bare Flask"}
 INK, FAINT = "#333333", "#999999"
 FAIRNESS = {
     "health_p99_ms_during_upload": "2 GB upload",
@@ -56,7 +63,7 @@ def draw(results: Mapping[str, Any], path: Path) -> None:
 
 def compare(axes: Axes, table: Table, name: str, title: str, unit: str) -> None:
     """A bar for each target that has the figure."""
-    targets = [target for target in COLOURS if target in table]
+    targets = [target for target in COLOURS if name in table.get(target, {})]
     bars = [table[target][name] for target in targets]
     bar_panel(axes, [LABELS.get(t, t) for t in targets], bars, [COLOURS[t] for t in targets], title, unit)
 

@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from pathlib import Path
+from statistics import mean
 
 from benchmarks.client import download, upload
 from benchmarks.cores import apart
@@ -12,14 +13,15 @@ from benchmarks.targets import Target, line_up
 from scripts.dev.terminal import say
 from tests.support.mlflow_server import MlflowServer
 
-NAMES = ("nginx", "proxy")
+NAMES = ("nginx", "bare", "proxy")
+MOVES = ("direct", "nginx", "proxy")  # what is asked for transfers too
 CONNECTIONS = 16
 WORKERS = 2  # as many as the proxy has by default
 IN_MEMORY = Path("/dev/shm")  # noqa: S108  # a fresh directory is made in it
 
 
 def measure(plan: Plan, directory: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Gives `mlflow`: for direct, nginx and proxy the latency at 1 connection, the rate at 16, and two transfers."""
+    """Gives `mlflow`: the latency at 1 connection and the rate at 16, and but for the bare forwarder two transfers."""
     rows: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=_place(plan, directory)) as place:
         with MlflowServer(Path(place)) as mlflow, line_up(NAMES, mlflow.port, directory, WORKERS) as others:
@@ -38,18 +40,28 @@ def _round(targets: dict[str, Target], mlflow: int, plan: Plan) -> dict[str, dic
     """Each figure for one target after the other: MLflow changes while it runs, and should be the same for all."""
     path, size = "/api/2.0/mlflow-artifacts/artifacts/benchmark/model.bin", plan.mlflow_bytes
     found: dict[str, dict[str, float]] = {name: {} for name in targets}
-    for name, target in targets.items():
-        found[name]["p50_ms"] = put_load(target, 1, plan.small_seconds).p50_ms
+    for name, p50 in _latencies(targets, plan).items():
+        found[name]["p50_ms"] = p50
     with apart(mlflow, [target.server.group for target in targets.values() if target.server]):
-        for name, target in targets.items():
-            found[name]["p50_apart_ms"] = put_load(target, 1, plan.small_seconds).p50_ms
+        for name, p50 in _latencies(targets, plan).items():
+            found[name]["p50_apart_ms"] = p50
     for name, target in targets.items():
         found[name]["rps"] = put_load(target, CONNECTIONS, plan.small_seconds).rps
-    for name, target in targets.items():
+    moving = {name: target for name, target in targets.items() if name in MOVES}
+    for name, target in moving.items():
         found[name]["upload_mb_s"] = size / MB / upload(target, path, size)
-    for name, target in targets.items():
+    for name, target in moving.items():
         found[name]["download_mb_s"] = size / MB / download(target, path, size)
     return found
+
+
+def _latencies(targets: dict[str, Target], plan: Plan) -> dict[str, float]:
+    """Each target's p50, the mean of one there and one back: what drifts meanwhile drifts for all."""
+    there_and_back = [*targets.items(), *reversed(targets.items())]
+    found: dict[str, list[float]] = {name: [] for name in targets}
+    for name, target in there_and_back:
+        found[name].append(put_load(target, 1, plan.small_seconds).p50_ms)
+    return {name: mean(p50s) for name, p50s in found.items()}
 
 
 def _place(plan: Plan, directory: Path) -> Path:

@@ -10,7 +10,7 @@ from benchmarks.goals import GOALS, Results
 
 NO_VALUE = "\N{EN DASH}"
 COMMAND = "make bench"  # that writes the page's part
-TARGETS = ("direct", "nginx", "haproxy", "hello", "proxy")
+TARGETS = ("direct", "nginx", "haproxy", "hello", "bare", "proxy")
 COLUMNS = [
     ("small request, p50, ms", "small", "p50_ms"),
     ("small request, p99, ms", "small", "p99_ms"),

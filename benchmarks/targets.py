@@ -1,4 +1,4 @@
-"""What is compared: nothing in between, nginx, HAProxy, a hello-world, and the proxy with everything on."""
+"""What is compared: nothing in between, nginx, HAProxy, two small Flask apps, and the proxy with everything on."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def line_up(names: Sequence[str], upstream: int, directory: Path, workers: int) 
             if name in ("nginx", "haproxy"):
                 server = stack.enter_context(_foreign(name, upstream, directory))
                 targets[name] = Target(name, server.port, server)
-            elif name == "hello":
-                server = stack.enter_context(_served("hello", upstream, directory, workers))
+            elif name in ("hello", "bare"):
+                server = stack.enter_context(_served(name, upstream, directory, workers))
                 _wait_for_workers(server, workers)
-                targets[name] = Target(name, server.port, server, small="/hello")
+                targets[name] = Target(name, server.port, server, small="/hello" if name == "hello" else SMALL)
             else:
                 server = stack.enter_context(_served("proxy", upstream, directory, workers))
                 _wait_for_workers(server, workers)
@@ -82,10 +82,14 @@ def _foreign(name: str, upstream: int, directory: Path) -> Server:
 
 
 def _served(name: str, upstream: int, directory: Path, workers: int) -> Server:
-    """One of ours, under gunicorn.conf.py. The hello-world is given the same settings, and uses its own share."""
+    """One of ours, under gunicorn.conf.py. The others are given the same settings, and use their own share."""
     port = free_port()
     env = _settings(upstream, directory) | {"API_PORT": str(port), "PROXY_WORKERS": str(workers)}
-    command = {"hello": [*GUNICORN, "benchmarks/hello.conf.py"], "proxy": [*GUNICORN, "gunicorn.conf.py", "wsgi:app"]}
+    command = {
+        "hello": [*GUNICORN, "benchmarks/hello.conf.py"],
+        "bare": [*GUNICORN, "gunicorn.conf.py", "benchmarks.bare_app:app"],
+        "proxy": [*GUNICORN, "gunicorn.conf.py", "wsgi:app"],
+    }
     return Server(name, command[name], port, directory, env)
 
 
