@@ -15,7 +15,6 @@ class Sound(Headers):
     """Headers whose names and values somebody has read strictly: Werkzeug would look at each of them again."""
 
     def __init__(self, pairs: list[Pair]) -> None:
-        super().__init__()
         self._list = pairs
 
 

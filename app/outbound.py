@@ -48,7 +48,7 @@ class Outbound(Mapping[str, str]):
 
     def head(self, method: str) -> bytes:
         """Request line and headers as they go out. Raises ValueError for what would be more lines than there are."""
-        lines = [f"{method} {self.manner.target} HTTP/1.1", *(f"{name}: {value}" for name, value in self._pairs)]
+        lines = [f"{method} {self.manner.target} HTTP/1.1", *[f"{name}: {value}" for name, value in self._pairs]]
         text = "\r\n".join(lines) + "\r\n\r\n"
         if not text.count("\n") == text.count("\r") == len(lines) + 1:
             raise ValueError("a line end inside a header")

@@ -5,6 +5,7 @@ does not hold its connection, and it says when it drains.
 import errno
 import gc
 import socket
+from functools import cache
 from typing import Any
 
 import gevent
@@ -70,6 +71,8 @@ class ProxyWorker(GeventWorker):
         gc.set_threshold(20_000, 20, 100)
         # gunicorn asks for some fifteen of its settings amid each request, and each time looks the setting up first.
         self.cfg.__dict__.update({name: setting.get() for name, setting in self.cfg.settings.items()})
+        # And makes a stream for errors for each request, anew; nobody here writes to it.
+        wsgi.WSGIErrorsWrapper = cache(wsgi.WSGIErrorsWrapper)
         RequestParser.mesg_class = PlainFirst
         wsgi.Response = Outgoing
         self.log.later = gevent.get_hub().loop.run_callback

@@ -230,3 +230,20 @@ def test_a_host_that_is_no_name_is_a_bad_request_on_every_path(host: str) -> Non
 
 def test_creating_the_app_opens_nothing_and_twice_gives_two() -> None:
     assert create_app(samples.settings()) is not create_app(samples.settings())
+
+
+# --- what app/framework.py leaves out ---
+
+
+def test_nothing_is_registered_that_would_not_run() -> None:
+    app = create_app(samples.settings())
+    per_request = (app.after_request_funcs, app.teardown_request_funcs, app.url_value_preprocessors)
+    assert ([dict(found) for found in per_request], app.teardown_appcontext_funcs) == ([{}] * 3, [])
+    assert set(app.before_request_funcs) == {None}, "on the app, not on a blueprint"
+
+
+def test_the_first_stage_that_answers_is_the_last_to_run(mlflow: responses.RequestsMock) -> None:
+    app, ran = create_app(samples.settings()), []
+    app.before_request_funcs[None] = [lambda: ran.append("one"), lambda: "answered", lambda: ran.append("three")]
+    answer = app.test_client().get("/mlflow/version")
+    assert (answer.text, ran, len(mlflow.calls)) == ("answered", ["one"], 0)

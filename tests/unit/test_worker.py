@@ -205,6 +205,7 @@ def test_a_worker_bounds_what_its_sockets_hold_and_writes_at_its_end_what_was_pu
         monkeypatch.setattr(gc, name, lambda *_: None)
     monkeypatch.setattr(RequestParser, "mesg_class", None)
     monkeypatch.setattr(wsgi, "Response", None)
+    monkeypatch.setattr(wsgi, "WSGIErrorsWrapper", lambda cfg: [cfg])
     worker.cfg = Config()
     worker.cfg.set("keepalive", 42)
     worker.log.write_waiting = lambda: written.append(worker.log.later)
@@ -215,3 +216,4 @@ def test_a_worker_bounds_what_its_sockets_hold_and_writes_at_its_end_what_was_pu
     assert worker.sockets[0].options == [(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)]
     assert (RequestParser.mesg_class, wsgi.Response) == (PlainFirst, Outgoing), "heads are read and written by ours"
     assert vars(worker.cfg)["keepalive"] == 42, "settings lie open"
+    assert wsgi.WSGIErrorsWrapper(worker.cfg) is wsgi.WSGIErrorsWrapper(worker.cfg), "one stream for errors"
