@@ -24,6 +24,7 @@ from pythonjsonlogger.json import JsonFormatter
 from app import VERSION
 from app.emf import document
 from app.errors import Drained
+from app.finished import Finished, Measured
 from app.metrics import Sheet
 from app.out import Out
 from app.resource import resource_of
@@ -85,35 +86,6 @@ def _ms(seconds: float | None) -> float:
 
 
 MOST_WAITING = 16  # lines: a worker that always finds something to read would put them off for good
-
-BLANK = vars(logging.LogRecord("", 0, "", 0, "", (), None))
-
-
-class Finished(logging.LogRecord):
-    """The LogRecord of a finished request. Beside name, level, msg and created it is blank.
-
-    LogRecord's own beginning asks for process, thread and file, which no line of ours holds; and in a greenlet, asking
-    for the thread makes one up (threading._DummyThread).
-    """
-
-    msg: Any  # the line's fields
-
-    def __init__(self, name: str, level: int, fields: dict[str, str | int | float], created: float) -> None:
-        self.__dict__.update(BLANK)
-        self.name, self.levelno, self.levelname = name, level, logging.getLevelName(level)
-        self.msg, self.created = fields, created
-
-
-class Measured(Finished):
-    """A finished request whose line is a document for CloudWatch too."""
-
-    __slots__ = ("transfers",)  # not in its __dict__: the formatter takes what it finds there for fields
-
-    def __init__(
-        self, name: str, level: int, fields: dict[str, str | int | float], created: float, transfers: int
-    ) -> None:
-        super().__init__(name, level, fields, created)
-        self.transfers = transfers
 
 
 class Line(JsonFormatter):

@@ -25,6 +25,7 @@ LEAVES = {
     "cache_settings",
     "metric_settings",
     "emf",
+    "finished",
     "metrics",
     "upstream_url",
     "scope",

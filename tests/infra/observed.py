@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.access_log import Line, Measured, record
+from app.access_log import Line, record
+from app.finished import Measured
 from tests.support import terraform
 from tests.support.saved_queries import section
 from tests.unit import samples

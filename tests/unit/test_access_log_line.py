@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from pythonjsonlogger.json import JsonFormatter
 
-from app.access_log import Finished, Line, Measured, logging_config, moment
+from app.access_log import Line, logging_config, moment
+from app.finished import Finished, Measured
 from app.out import Out
 from tests.unit.logged import NOW, fields, stop_clocks
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from app import access_log
-from app.access_log import Finished, Line, Measured
+from app.access_log import Line
 from app.blueprints import whoami
 from app.emf import DIMENSIONS, DIMENSIONS_OF_HEALTH, FAILURES, METRICS, NAMESPACE, SERVICE, document, own_ms
+from app.finished import Finished, Measured
 from app.policy import read_routes
 from tests.support.emf import UNITS, violations
 from tests.unit.logged import NOW, fields, stop_clocks
