@@ -51,9 +51,9 @@ class Outgoing(Response):
 
     def write(self, arg: bytes) -> None:
         """Send a block, and before the first one the head."""
-        self._joins = not self.headers_sent and 0 < len(arg) <= MOST_JOINED
+        self._joins = not self.headers_sent and len(arg) <= MOST_JOINED
         super().write(arg)
-        self._send_head()  # the block was not to be sent
+        self._send_head()  # there was nothing of the block to send
 
     def send_headers(self) -> None:
         """Send the head, or keep it for the block that follows at once."""

@@ -246,6 +246,19 @@ def test_lines_are_put_off_until_there_is_time_and_keep_their_order(logger: Acce
     assert lines.all_of("bytes_out") == [1, 2, 3, 4]
 
 
+def test_a_line_that_was_put_off_tells_of_the_requests_end(
+    logger: AccessLog, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_off: list[Callable[[], None]] = []
+    logger.later = put_off.append
+    monkeypatch.setattr(access_log, "time", lambda: 1_700_000_000.5)
+    logger.access(SimpleNamespace(status="200 OK", sent=1), None, {KEY: finished()}, None)
+    monkeypatch.setattr(access_log, "time", lambda: 1_700_000_009.5)
+    monkeypatch.setattr(access_log, "monotonic", lambda: 1009.0)
+    put_off[0]()
+    assert (lines.records[0].created, lines.all_of("duration_ms")) == (1_700_000_000.5, [2345.6])
+
+
 def test_a_worker_that_never_waits_writes_them_all_the_same(logger: AccessLog, lines: Lines) -> None:
     logger.later = lambda _: None
     for _ in range(3 * MOST_WAITING):

@@ -103,6 +103,14 @@ def test_an_upstreams_header_of_the_sets_never_goes_down(name: str, spell: Calla
 
 
 @spelled
+@pytest.mark.parametrize(
+    "name", ["ratelimit", "ratelimit-policy", "ratelimit-reset", "x-ratelimit", "x-ratelimit-limit"]
+)
+def test_an_upstreams_word_about_limits_never_goes_down(name: str, spell: Callable[[str], str]) -> None:
+    assert to_client([("A", "1"), (spell(name), "x"), ("X-Rate", "2")], []) == [("A", "1"), ("X-Rate", "2")]
+
+
+@spelled
 @pytest.mark.parametrize("end", ["", "for", "host", "user-id", "api-key-id", "anything-else"])
 @pytest.mark.parametrize("prefix", CLIENT_ONLY_PREFIXES)
 def test_a_clients_header_with_one_of_our_prefixes_never_goes_up(
