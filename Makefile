@@ -40,7 +40,7 @@ test: env ## run all tests, and measure the branch coverage of app/ (at least 95
 test-faults: env ## run the catalogue of faults (about 3 minutes)
 	@$(VENV_PYTHON) -m pytest -m faults tests/faults
 
-bench: env ## compare with nginx, HAProxy and a hello-world; about 7 minutes, wants the machine to itself
+bench: env ## compare with nginx, HAProxy and a hello-world; about 9 minutes, wants the machine to itself
 	@$(VENV_PYTHON) -m benchmarks
 
 test-s3: env ## run the tests of an MLflow that keeps its artifacts in S3 (moto plays it)
