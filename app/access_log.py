@@ -31,10 +31,12 @@ from app.resource import resource_of
 from app.scope import KEY, RequestScope
 
 
-def record(scope: RequestScope, status: int, bytes_out: int) -> dict[str, str | int | float]:
-    """The fields of a request's line. Milliseconds end in `_ms`; a number that does not apply is 0, a text empty."""
+def record(scope: RequestScope, status: int, bytes_out: int, ended: float) -> dict[str, str | int | float]:
+    """The fields of a request's line. Milliseconds end in `_ms`; a number that does not apply is 0, a text empty.
+
+    `ended` is when the answer was sent or cut off, in seconds of the monotonic clock, as the scope's times are.
+    """
     begun, principal = scope.begun, scope.principal
-    ended = monotonic() if scope.ended is None else scope.ended
     return {
         "event": "proxy_request",
         "request_id": scope.request_id,
@@ -162,7 +164,8 @@ class Ended(NamedTuple):
     scope: RequestScope
     status: int
     bytes_out: int
-    created: float  # seconds of the wall clock
+    at: float  # seconds of the monotonic clock
+    created: float  # of the wall clock
     transfers: int
 
 
@@ -194,8 +197,7 @@ class AccessLog(Logger):
 
     def line(self, scope: RequestScope, status: int, bytes_out: int) -> None:
         """Have a line written: WARNING for an answer of 500 and above, INFO otherwise."""
-        scope.ended = monotonic()
-        self._waiting.append(Ended(scope, status, bytes_out, time(), self.transfers()))
+        self._waiting.append(Ended(scope, status, bytes_out, monotonic(), time(), self.transfers()))
         if self.later is None or len(self._waiting) >= MOST_WAITING:
             self.write_waiting()
         elif len(self._waiting) == 1:
@@ -208,7 +210,7 @@ class AccessLog(Logger):
 
     def _write(self, ended: Ended) -> None:
         level = logging.WARNING if ended.status >= 500 else logging.INFO
-        fields, name = record(ended.scope, ended.status, ended.bytes_out), self.access_log.name
+        fields, name = record(ended.scope, ended.status, ended.bytes_out, ended.at), self.access_log.name
         if self.sheet is not None:
             self.sheet.count(fields)
         if self.measured:

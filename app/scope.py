@@ -102,7 +102,6 @@ class RequestScope:
     error_code: str = ""
     error_kind: str = ""
     at_end: list[Callable[[], None]] = field(default_factory=list)  # called once the answer was sent or cut off
-    ended: float | None = None  # when the answer was sent or cut off
     finished: bool = False  # the whole answer was handed over; what else it means when this stays False: a client gone
 
     def __post_init__(self) -> None:

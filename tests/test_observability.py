@@ -23,7 +23,12 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = [ast.parse(path.read_text()) for path in [*sorted((ROOT / "app").rglob("*.py")), ROOT / "gunicorn.conf.py"]]
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 
-EMPTY = {"event": "", "ts": "", "level": "", **record(samples.scope(), 200, 0)}  # a line with the types of its fields
+EMPTY = {
+    "event": "",
+    "ts": "",
+    "level": "",
+    **record(samples.scope(), 200, 0, 0.0),
+}  # a line with the types of its fields
 TYPES = {"text": (str,), "number": (int, float)}
 
 # What is no field in a query of Logs Insights.

@@ -156,7 +156,7 @@ def searched(expression: str) -> Metric:
 
 def logged(status: int = 200, **fields: Any) -> dict[str, Any]:
     """A request's line as the proxy's own logger writes it with METRICS_EMF, of a request's scope with `fields`."""
-    told = {**record(samples.scope(**fields), status, 0), "service": PREFIX}
+    told = {**record(samples.scope(**fields), status, 0, time.monotonic()), "service": PREFIX}
     written = Measured("gunicorn.access", logging.INFO, told, time.time(), 0)
     line: dict[str, Any] = json.loads(Line().format(written))
     return line

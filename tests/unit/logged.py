@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
-from app import access_log
 from app.access_log import record
 from tests.unit import samples
 
 NOW = 1_700_000_000.1239
-
-
-def stop_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a fixture: the clocks of app/access_log.py stand still."""
-    monkeypatch.setattr(access_log, "monotonic", lambda: 1002.3456)
-    monkeypatch.setattr(access_log, "time", lambda: NOW)
+ENDED = 1002.3456  # of the monotonic clock
 
 
 def fields(status: int = 200, **changed: Any) -> dict[str, str | int | float]:
     """What is logged of a good request but for what is changed of its scope."""
     scope = samples.scope(**{"begun": 1000.0, "finished": True, "principal": samples.principal(), **changed})
-    return record(scope, status, 67)
+    return record(scope, status, 67, ENDED)

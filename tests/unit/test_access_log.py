@@ -18,6 +18,7 @@ from app import VERSION, access_log
 from app.access_log import MOST_WAITING, AccessLog, Line, logging_config, outcome, record
 from app.scope import KEY, RequestScope
 from tests.unit import samples
+from tests.unit.logged import ENDED
 
 OUTCOMES = {
     "ok", "client_error", "auth_denied", "auth_unavailable", "rate_limited", "upstream_error", "upstream_timeout",
@@ -27,7 +28,7 @@ OUTCOMES = {
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_log, "monotonic", lambda: 1002.3456)
+    monkeypatch.setattr(access_log, "monotonic", lambda: ENDED)
 
 
 def finished(**fields: Any) -> RequestScope:
@@ -53,7 +54,7 @@ def test_the_line_of_a_proxied_request_holds_every_field_of_the_contract() -> No
         first_byte=1001.75,
         bytes_in=12345,
     )
-    assert record(scope, 200, 67) == {
+    assert record(scope, 200, 67, ENDED) == {
         "event": "proxy_request",
         "request_id": "req-1",
         "trace_id": "1-2-3",
@@ -89,9 +90,9 @@ def test_the_line_of_a_proxied_request_holds_every_field_of_the_contract() -> No
 
 def test_a_field_that_does_not_apply_keeps_its_type() -> None:
     full = record(
-        finished(principal=samples.principal(), upstream_seconds=1.0, first_byte=1.0, auth_seconds=1.0), 200, 1
+        finished(principal=samples.principal(), upstream_seconds=1.0, first_byte=1.0, auth_seconds=1.0), 200, 1, ENDED
     )
-    empty = record(finished(), 404, 0)
+    empty = record(finished(), 404, 0, ENDED)
     assert {name: type(value) for name, value in empty.items()} == {name: type(value) for name, value in full.items()}
     assert [empty[name] for name in ("mount", "family", "user_id", "upstream_status", "ttfb_ms")] == [
         "/",
@@ -138,11 +139,11 @@ def format_line(message: Any, name: str = "app.x", level: int = logging.INFO, **
 
 
 def test_a_request_is_one_flat_object_that_begins_with_event_time_and_level() -> None:
-    line = format_line(record(finished(), 200, 1), "gunicorn.access")
+    line = format_line(record(finished(), 200, 1, ENDED), "gunicorn.access")
     assert list(line)[:3] == ["event", "ts", "level"]
     assert (line["event"], line["ts"], line["level"]) == ("proxy_request", "2023-11-14T22:13:20.123Z", "INFO")
     assert {name: value for name, value in line.items() if isinstance(value, dict | list)} == {}
-    assert {*record(finished(), 200, 1), "ts", "level"} == set(line)
+    assert {*record(finished(), 200, 1, ENDED), "ts", "level"} == set(line)
 
 
 def test_an_events_name_is_its_message_and_its_fields_stand_beside_it() -> None:
@@ -183,7 +184,7 @@ def test_a_cause_is_not_told_by_its_text_either() -> None:
 
 
 def test_line_breaks_and_quotes_of_a_client_stay_inside_their_field() -> None:
-    line = format_line(record(finished(user_agent='a"}\n{"event":"forged'), 200, 1), "gunicorn.access")
+    line = format_line(record(finished(user_agent='a"}\n{"event":"forged'), 200, 1, ENDED), "gunicorn.access")
     assert (line["event"], line["user_agent"]) == ("proxy_request", 'a"}\n{"event":"forged')
 
 
@@ -225,7 +226,9 @@ def logger(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> AccessLog:
 def test_a_finished_request_writes_its_line(logger: AccessLog, lines: Lines, status: str, level: str) -> None:
     scope = finished()
     logger.access(SimpleNamespace(status=status, sent=67), None, {KEY: scope}, None)
-    assert [(found.levelname, found.msg) for found in lines.records] == [(level, record(scope, int(status[:3]), 67))]
+    assert [(found.levelname, found.msg) for found in lines.records] == [
+        (level, record(scope, int(status[:3]), 67, ENDED))
+    ]
 
 
 def test_an_answer_that_never_began_has_no_status(logger: AccessLog, lines: Lines) -> None:

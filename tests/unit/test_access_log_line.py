@@ -17,14 +17,13 @@ from pythonjsonlogger.json import JsonFormatter
 from app.access_log import Line, logging_config, moment
 from app.finished import Finished, Measured
 from app.out import Out
-from tests.unit.logged import NOW, fields, stop_clocks
+from tests.unit.logged import NOW, fields
 
 FIELDS = (
     "event ts level request_id trace_id method path upstream_path target_url mount family action resource outcome "
     "status upstream_status error_code error_kind duration_ms upstream_ms ttfb_ms auth_ms auth_source attempts "
     "bytes_in bytes_out client_ip user_id key_id user_agent worker version"
 ).split()
-clocks = pytest.fixture(autouse=True)(stop_clocks)
 
 
 def finished(**changed: Any) -> Finished:

@@ -17,7 +17,7 @@ from app.emf import DIMENSIONS, DIMENSIONS_OF_HEALTH, FAILURES, METRICS, NAMESPA
 from app.finished import Finished, Measured
 from app.policy import read_routes
 from tests.support.emf import UNITS, violations
-from tests.unit.logged import NOW, fields, stop_clocks
+from tests.unit.logged import NOW, fields
 
 OUTCOMES = (
     "ok client_error auth_denied auth_unavailable rate_limited upstream_error upstream_timeout upstream_unreachable "
@@ -35,7 +35,6 @@ COUNTED = {
         *("auth_unavailable", "proxy_error"),
     },
 }
-clocks = pytest.fixture(autouse=True)(stop_clocks)
 
 
 def measured(status: int = 200, transfers: int = 0, created: float = NOW, **changed: Any) -> Measured:

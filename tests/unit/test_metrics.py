@@ -305,7 +305,7 @@ def test_a_log_with_a_sheet_counts_each_line_that_it_writes(board: Board, monkey
 
 def test_a_real_line_has_what_is_counted(board: Board) -> None:
     sheet = board.sheet(0)
-    sheet.count(record(samples.scope(method="BREW", begun=0.0), 405, 9))
+    sheet.count(record(samples.scope(method="BREW", begun=0.0), 405, 9, 1.0))
     assert requests(sheet) == {("other", "other", "4xx", "client_gone"): 1.0}
 
 
