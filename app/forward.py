@@ -60,7 +60,7 @@ class Forwarder:
 
     def _translate(self, scope: RequestScope, environ: "WSGIEnvironment", profile: Profile) -> UpstreamRequest:
         scope.upstream_path = upstream_path(scope.rest, self._prefix(scope), self._settings.style)
-        scope.target_url = self._upstream.origin + scope.upstream_path
+        scope.target_url = self._upstream.base.origin + scope.upstream_path
         pairs = client_headers(environ)
         has_body = "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ
         return UpstreamRequest(

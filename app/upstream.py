@@ -39,13 +39,12 @@ class Upstream:
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self.base = settings.base
-        self.origin = self.base.origin
         self._timeouts = settings.timeouts
         self._verify: bool | str = settings.ca_bundle or True
         self._cert = (settings.client_cert, settings.client_key) if settings.client_cert else None
         self._session = plain_session()
         self._adapter = ExactAdapter(pool_connections=1, pool_maxsize=settings.pool_size)
-        self._session.mount(self.origin, self._adapter)
+        self._session.mount(self.base.origin, self._adapter)
 
     def send(self, outgoing: UpstreamRequest, scope: RequestScope) -> requests.Response:
         """Send a request and give the answer with its body unread; the caller closes it.
@@ -79,7 +78,7 @@ class Upstream:
         # Its types know neither blocks that are memoryviews, which urllib3 sends like any buffer, nor repeated headers.
         untyped: Any = prepared
         prepared.method = outgoing.method
-        prepared.url = self.origin + "/"  # chooses the pool; the target travels in the headers
+        prepared.url = self.base.origin + "/"  # chooses the pool; the target travels in the headers
         untyped.body = outgoing.body
         manner = Manner(outgoing.target, self._timeouts.write, outgoing.fresh, outgoing.client)
         untyped.headers = Outbound(framed(outgoing), manner)

@@ -2,13 +2,15 @@
 
 import ipaddress
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import urlsplit
 
 PRINTABLE = re.compile(r"[\x21-\x5b\x5d-\x7e]+")  # what can stand in a request line or a Host header, and no backslash
 
 
-class Base(NamedTuple):
+@dataclass(frozen=True)
+class Base:
     """Where an upstream is. `prefix` is the static prefix that its paths carry, without a slash at the end."""
 
     scheme: str
@@ -16,13 +18,13 @@ class Base(NamedTuple):
     port: int
     prefix: str
 
-    @property
+    @cached_property
     def authority(self) -> str:
         """`host` or `host:port` as in a Host header (RFC 9110 section 7.2): no default port, IPv6 in brackets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _default_port(self.scheme) else f"{host}:{self.port}"
 
-    @property
+    @cached_property  # each request asks for it
     def origin(self) -> str:
         """`scheme://authority`, for connecting and for internal logs; never for an answer."""
         return f"{self.scheme}://{self.authority}"

@@ -37,7 +37,7 @@ class Upstream:
     """Notes what it is to send, reads the body, and answers 200."""
 
     def __init__(self, settings: Settings) -> None:
-        self.base, self.origin = settings.upstream.base, settings.upstream.base.origin
+        self.base = settings.upstream.base
         self.sent: list[UpstreamRequest] = []
         self.bodies: list[bytes] = []
         self.error: Exception | None = None
