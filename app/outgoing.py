@@ -2,19 +2,17 @@
 
 After a wait for MLflow neither code nor data are in the processor's caches, and whatever is touched then costs twice to
 four times as much as in a busy worker (docs/adr/0017-cold-answers.md). So a small block goes out together with the
-head, headers are looked at together, and the date is written once a second.
+head, and headers are looked at together.
 """
 
 from functools import lru_cache
-from time import time
 from typing import Any
 
 from gunicorn.http.message import TOKEN_RE
 from gunicorn.http.wsgi import HEADER_VALUE_RE, Response
-from gunicorn.util import hop_headers, http_date
+from gunicorn.util import hop_headers
 
 MOST_JOINED = 16 * 1024  # bytes of a block: to copy more costs more than a system call
-FRAMING = {"content-length", "upgrade"}  # read by gunicorn
 
 
 class Outgoing(Response):
@@ -34,20 +32,6 @@ class Outgoing(Response):
                 self.headers.append((name, value.strip(" \t")))
             else:
                 super().process_headers([(name, value)])
-
-    def default_headers(self) -> list[str]:
-        """Status line and the server's own headers."""
-        major, minor = self.req.version
-        connection = "upgrade" if self.upgrade else "close" if self.should_close() else "keep-alive"
-        lines = [
-            f"HTTP/{major}.{minor} {self.status}\r\n",
-            f"Server: {self.version}\r\n",
-            f"Date: {date(int(time()))}\r\n",
-            f"Connection: {connection}\r\n",
-        ]
-        if self.chunked:
-            lines.append("Transfer-Encoding: chunked\r\n")
-        return lines
 
     def write(self, arg: bytes) -> None:
         """Send a block, and before the first one the head."""
@@ -88,10 +72,4 @@ class Outgoing(Response):
 def is_plain(name: str) -> bool:
     """Whether a header is sent as it is: a name that may be one, and that means nothing to the server itself."""
     folded = name.lower()
-    return bool(TOKEN_RE.fullmatch(name)) and folded not in FRAMING and folded not in hop_headers
-
-
-@lru_cache(maxsize=1)
-def date(second: int) -> str:
-    """The Date header's value (RFC 9110 section 6.6.1) for a time in whole seconds."""
-    return str(http_date(second))
+    return bool(TOKEN_RE.fullmatch(name)) and folded != "content-length" and folded not in hop_headers
