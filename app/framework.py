@@ -83,13 +83,10 @@ class Adapter(MapAdapter):
 
 
 class NoSessions(SessionInterface):
-    """No session, and none made for each request."""
+    """No session, and none made for each request; none is ever saved."""
 
     nothing = NullSession()
 
     def open_session(self, app: Flask, request: Request) -> NullSession:
         """The same for all: nothing can be written to it."""
         return self.nothing
-
-    def save_session(self, *_: Any) -> None:
-        """Nothing to save."""

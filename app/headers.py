@@ -79,7 +79,6 @@ UPSTREAM_ONLY_PREFIXES = (
 # What neither way depends on the request, in one set each.
 NEVER_UP = HOP_BY_HOP | CLIENT_ONLY
 NEVER_DOWN = HOP_BY_HOP | UPSTREAM_ONLY
-NONE: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=256)  # bounded, since clients make names up
@@ -91,7 +90,9 @@ def fold(name: str) -> str:
 def nominated(pairs: Iterable[Pair]) -> frozenset[str]:
     """The names listed in `Connection`, which are hop-by-hop too (RFC 9110 section 7.6.1)."""
     values = [value for name, value in pairs if fold(name) == "connection"]
-    return frozenset(fold(item.strip()) for item in ",".join(values).split(",") if item.strip()) if values else NONE
+    if not values:
+        return frozenset()
+    return frozenset(fold(item.strip()) for item in ",".join(values).split(",") if item.strip())
 
 
 def to_upstream(pairs: list[Pair], own: Iterable[Pair], keep_credentials: bool = False) -> list[Pair]:
