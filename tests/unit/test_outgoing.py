@@ -130,6 +130,13 @@ def test_a_large_block_is_not_copied(size: int, count: int) -> None:
     assert len(sent) == count
 
 
+def test_of_a_large_block_nothing_is_tried_alone() -> None:
+    """What finds no room would be copied, once for each try: gunicorn's way hands the socket the block as it is."""
+    block = b"z" * (MOST_JOINED + 1)
+    _, sent = both(asked(), "200 OK", [("Content-Length", str(len(block)))], [block], room=7)
+    assert sent[-1] == block
+
+
 @pytest.mark.parametrize("room", [0, 1, 100])
 def test_what_finds_no_room_at_once_is_sent_to_its_end(room: int) -> None:
     _, sent = both(asked(), "200 OK", [("Content-Length", "90")], [b"abc" * 30], room=room)
